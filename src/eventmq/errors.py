@@ -1,0 +1,135 @@
+"""The errors that EventMQ raises.
+
+Two families. What a caller may meet and handle derives from `EventMQError`. What a peer sent and the
+Router refuses is a `Refusal`: a reason from `REASONS`, counted and answered, never raised out of the loop.
+"""
+
+from __future__ import annotations
+
+
+class EventMQError(Exception):
+    """Base of every error that EventMQ raises on purpose."""
+
+
+class SettingsError(EventMQError):
+    """A setting is unknown, malformed or contradicts another one."""
+
+
+class StoreError(EventMQError):
+    """The store cannot be opened or no longer be trusted: locked, damaged, not ours, or newer than this release."""
+
+
+class StorageFull(StoreError):
+    """The store has no room for new jobs. What it holds is safe; nothing of the refused turn was written."""
+
+
+# ---- enqueueing -------------------------------------------------------------------------------
+
+
+class EnqueueError(EventMQError):
+    """A job was not accepted; it does not exist."""
+
+
+class BrokerUnavailable(EnqueueError):
+    """No Router answered in time. The job may or may not have been stored; sending the same id again is safe."""
+
+
+class QueueFull(EnqueueError):
+    """The queue has reached its bound."""
+
+
+class JobRefused(EnqueueError):
+    """The Router refused the job. `reason` is one of `REASONS`."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidJob(EnqueueError, TypeError):
+    """The call itself is wrong: arguments that do not fit the function, cannot be encoded or are too large."""
+
+
+# ---- outcomes ---------------------------------------------------------------------------------
+
+
+class JobError(EventMQError):
+    """A job has no value to give. `job_id` names it."""
+
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobFailed(JobError):
+    """The job raised. Carries what it raised as text, never as a rebuilt class.
+
+    Attributes:
+        type: Qualified name of the remote exception, as `builtins.ValueError`.
+        message: Its text.
+        traceback: Its formatted traceback.
+    """
+
+    def __init__(self, message: str, job_id: str = "", type: str = "", traceback: str = "") -> None:
+        super().__init__(f"{type}: {message}" if type else message, job_id)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+
+class JobTimeout(JobFailed):
+    """The job ran longer than its `timeout` and was killed."""
+
+
+class JobCrashed(JobFailed):
+    """The job took down its worker process `crash_limit` times. The message names the signal or exit code."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+
+class JobExpired(JobError):
+    """The job waited longer than its `expires`."""
+
+
+class JobLost(JobError):
+    """The job may run at most once, and the worker that ran it is gone."""
+
+
+class JobNotFound(JobError):
+    """No such job: never accepted, or finished so long ago that its outcome is forgotten."""
+
+
+# ---- the published Router API -------------------------------------------------------------------
+
+
+class InvalidMessageError(EventMQError):
+    """A message cannot be parsed. `reason` is one of `REASONS`."""
+
+    def __init__(self, message: str, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoAvailableWorkerSlotsError(EventMQError):
+    """Nobody who serves the queue has a free slot."""
+
+
+class UnknownQueueError(EventMQError):
+    """Nobody has announced the queue."""
+
+
+REASONS = {
+    "malformed": "the frames do not follow the grammar of their protocol version",
+    "unsupported_version": "neither eMQP/1.0 nor eMQP/2.0",
+    "unknown_command": "no such command on this socket",
+    "unknown_peer": "the sender must INFORM first",
+    "too_large": "over a limit of size or count",
+    "invalid_job": "an id, name, queue or option of the job is not acceptable",
+    "conflict": "the id belongs to another job already",
+    "storage_full": "the store has no room; try again later",
+    "queue_full": "the queue has reached its bound",
+    "draining": "the Router is shutting down; try again later",
+}
+"""Why the Router refuses something: the reason on the wire, in counters and in logs, and what it means."""

@@ -1,0 +1,165 @@
+"""Every bound of the system in one place: its number, its unit, its reason.
+
+A limit that an operator may move is a setting (`settings.py`) whose default stands here.
+Nothing in this module is computed from anything else at run time.
+"""
+
+from __future__ import annotations
+
+# ---- what a peer may send --------------------------------------------------------------------
+
+PAYLOAD_BYTES_MAX = 1 << 20
+"""Arguments of one job, encoded. Jobs carry references, not files; 1 MiB is generous for arguments."""
+
+FRAME_BYTES_MAX = 16 << 20
+"""ZMQ_MAXMSGSIZE of every socket, per frame. A larger frame costs its sender the connection."""
+
+BATCH_BYTES = 512 << 10
+"""A sender closes a batch of jobs or results when it has grown to this many bytes."""
+
+BATCH_JOBS_MAX = 1_000
+"""Jobs in one REQUEST. Bounds how long one message can hold the Router's loop (about 10 ms)."""
+
+FRAMES_MAX = 16
+"""Frames of one message. eMQP/1.0's longest has nine with the sender's identity."""
+
+ID_CHARS_MAX = 64
+"""A job id. 36 for a UUID with dashes; 64 is what `django.tasks` stores."""
+
+NAME_CHARS_MAX = 200
+"""Names of queues, functions and managers."""
+
+QUEUES_MAX = 10_000
+"""Distinct queues that the Router knows. A typing mistake in a loop must not eat its memory."""
+
+QUEUES_PER_MANAGER_MAX = 1_000
+"""Queues that one job manager may announce."""
+
+WAITS_PER_CLIENT_MAX = 100_000
+"""Jobs whose outcome one client may await at a time."""
+
+WAITS_MAX = 1_000_000
+"""The same over all clients (about 100 bytes each)."""
+
+PEERS_MAX = 10_000
+"""Job managers and schedulers registered at a time."""
+
+REFUSAL_TEXT_CHARS_MAX = 500
+"""Text of a refusal: it may quote what a peer sent, so it is cut."""
+
+TRACEBACK_CHARS_MAX = 32_000
+"""A remote traceback keeps its tail, where the reason stands."""
+
+VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
+"""Result of one job, encoded."""
+
+# ---- memory ----------------------------------------------------------------------------------
+
+HEAD_JOBS_MAX = 10_000
+"""Waiting jobs of one queue held in memory; the rest stay in the store and come in pages."""
+
+HEAD_BYTES_MAX = 8 << 20
+"""Payload bytes of one queue's head held in memory."""
+
+HEADS_BYTES_MAX = 64 << 20
+"""Payload bytes of all heads. Over it, a queue keeps only one small page in memory."""
+
+PAGE_JOBS = 1_000
+"""Waiting jobs read from the store at once (about 3 ms)."""
+
+SMALL_PAGE_JOBS = 16
+"""The same when memory for heads is used up."""
+
+RESULTS_MAX = 1_000_000
+"""Finished jobs that the store keeps, oldest forgotten first (about 250 bytes each)."""
+
+# ---- time, in seconds ------------------------------------------------------------------------
+
+HEARTBEAT_S = 0.5
+"""Beat of eMQP/2.0 peers. With ROUTER_MANDATORY a beat to a dead local manager fails, so this finds it."""
+
+HEARTBEAT_1_0_S = 3.0
+"""Beat of eMQP/1.0 peers (`emqp-1.0`, section 5)."""
+
+SUSPECT_GRACE_S = 1.0
+"""A manager whose connection is gone may come back within this time before its jobs are given to others."""
+
+SILENCE_S = 15.0
+"""A peer that is connected but not heard for this long is dead. Well above any stall of a healthy process."""
+
+ROUTER_SILENCE_S = 5.0
+"""A manager that has not heard the Router for this long opens a new connection and INFORMs again."""
+
+RECONCILE_S = 10.0
+"""After a restart the Router waits this long for managers it knew before it hands their jobs to others."""
+
+TURN_MESSAGES_MAX = 256
+"""Messages handled in one turn of the Router's loop, so that a flood delays heartbeats only briefly."""
+
+STALL_S = 0.25
+"""A gap in the Router's own loop above this is its own fault and is forgiven to every peer."""
+
+RESULT_TTL_S = 3600.0
+"""How long a finished job's outcome is kept, unless its `result_ttl` says otherwise."""
+
+DEDUPE_S = 600.0
+"""How long the id of a finished job is remembered at least, so that a resent REQUEST runs nothing twice."""
+
+SWEEP_S = 5.0
+"""Every so often a slice of the store is searched for outcomes whose time is over."""
+
+SWEEP_ROWS = 2_000
+"""Rows in that slice (about 1 ms)."""
+
+CRASH_LIMIT = 3
+"""A job that took down its worker process this many times is dead, not unlucky."""
+
+WINDOW_S = 0.010
+"""A manager asks for about this much work ahead of what its workers run now."""
+
+WINDOW_JOBS_MAX = 500
+"""The same in jobs, per worker process."""
+
+STUCK_S = 0.010
+"""A worker that stays this long on one job gives back what waits behind it."""
+
+KILL_GRACE_S = 5.0
+"""Between SIGTERM and SIGKILL when a worker process is asked to stop."""
+
+DRAIN_S = 30.0
+"""How long SIGTERM lets running jobs finish before they are given back."""
+
+JOB_TIMEOUT_S = 300.0
+"""A job manager's global timeout, as in 0.3.13. A job's own `timeout` takes its place."""
+
+# ---- the client, in seconds ------------------------------------------------------------------
+
+ENQUEUE_TIMEOUT_S = 5.0
+"""`.delay()` raises BrokerUnavailable when no ACK has come within this time."""
+
+RESEND_S = 1.0
+"""An unACKed message is sent again after this time."""
+
+RESULT_TIMEOUT_S = 60.0
+"""`handle.result()` raises TimeoutError after this time unless told otherwise."""
+
+WAIT_AGAIN_S = 5.0
+"""A client that awaits outcomes asks again this often: a restarted Router has forgotten who waits."""
+
+# ---- sockets (see docs/protocol.md, "Sockets") --------------------------------------------------
+
+BACKLOG = 4096
+"""listen() backlog: a restart brings all peers at once; ZeroMQ's own 100 drops most of them."""
+
+HANDSHAKE_MS = 5_000
+"""ZMQ_HANDSHAKE_IVL: a connection that never finishes its handshake gives its descriptor back."""
+
+RECONNECT_MS = 100
+RECONNECT_MS_MAX = 2_000
+"""ZMQ_RECONNECT_IVL and _MAX: quick at first, then patient; ZeroMQ's own never backs off."""
+
+HWM_MESSAGES = 10_000
+"""High-water marks per peer. Credits bound what flows; this bounds what does not obey them."""
+
+LOG_PER_REASON_S = 5.0
+"""A refusal of one kind is logged at most once in this time; the counter counts them all."""

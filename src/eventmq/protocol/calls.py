@@ -1,0 +1,59 @@
+"""What a job calls, in both versions' words.
+
+eMQP/2.0 names it with one text, `package.module.function` or `package.module:Class.method`, and carries the arguments
+as msgpack. eMQP/1.0 has a JSON payload `["run", {"path", "callable", "args", …}]`. The Router translates where a job
+crosses from one version to the other; nobody else needs to know. Source: `docs/protocol.md`, sections 2.3 and 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventmq.protocol import v2
+
+
+class Call(NamedTuple):
+    """Arguments of one call. The class ones are for a method: its instance is made from them first."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    class_args: list[Any] = []
+    class_kwargs: dict[str, Any] = {}
+
+
+_call_decoder = msgspec.msgpack.Decoder(Call)
+
+
+def pack_call(
+    args: Any, kwargs: dict[str, Any], class_args: Any = (), class_kwargs: dict[str, Any] | None = None
+) -> bytes:
+    """The payload of a job.
+
+    Raises:
+        TypeError: An argument is of a type that msgpack cannot carry.
+    """
+    if class_args or class_kwargs:
+        return v2.pack((args, kwargs, class_args, class_kwargs or {}))
+    return v2.pack((args, kwargs))
+
+
+def unpack_call(payload: bytes) -> Call:
+    """The arguments in a job's payload, as plain objects.
+
+    Raises:
+        msgspec.MsgspecError: Not a payload.
+    """
+    return _call_decoder.decode(payload)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`path` and `callable` as eMQP/1.0 has them: `a.b.f` → `a.b`, `f`; `a.b:C.m` → `a.b:C`, `m`."""
+    path, _, function = name.rpartition(".")
+    return path, function
+
+
+def join_name(path: str, function: str) -> str:
+    """The inverse of `split_name`."""
+    return f"{path}.{function}"

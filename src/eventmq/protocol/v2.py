@@ -1,0 +1,291 @@
+"""eMQP/2.0: four frames, the last one msgpack; many jobs in each message.
+
+    ''  'eMQP/2.0'  COMMAND  body            body = one msgpack array, the fields of a class below in order
+
+A receiver ignores elements beyond those it knows and fills in those that are missing from the right, so a later
+release only ever appends. Payloads, options and values travel as bytes: who only carries them never opens them.
+Source: `docs/protocol.md`, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+VERSION = b"eMQP/2.0"
+
+
+class Body(msgspec.Struct, array_like=True, gc=False):
+    """Base of all message bodies: a msgpack array, fields by position."""
+
+
+class Job(Body):
+    """One job, the same on every hop and in the Router's memory.
+
+    A client fills the first six fields; the Router overwrites the others whatever a client sent.
+
+    Attributes:
+        id: Text, at most `ID_CHARS_MAX` characters, made by the client; time-ordered ids are stored fastest.
+        queue: Name of its queue.
+        name: What to call: `package.module.function` or `package.module:Class.method`.
+        payload: msgpack `[args, kwargs]` or `[args, kwargs, class_args, class_kwargs]`.
+        priority: -100 to 100, higher first within the queue.
+        options: msgpack map, see `Options`; empty when all are default.
+        created: Wall time of acceptance, seconds.
+        attempt: 1 for the first run; grows with each run that is known to have begun and not succeeded.
+        lease: Fencing token of this hand-out; grows with each hand-out, over restarts too. 0 = not handed out.
+        crashes: Worker processes that died under it.
+        seq: Order of acceptance.
+    """
+
+    id: str
+    queue: str
+    name: str
+    payload: bytes
+    priority: int = 0
+    options: bytes = b""
+    created: float = 0.0
+    attempt: int = 1
+    lease: int = 0
+    crashes: int = 0
+    seq: int = 0
+
+
+class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
+    """A job's options, a msgpack map on the wire; a key that is absent has its default.
+
+    Attributes:
+        timeout_s: The worker process is killed when the job has run this long; 0 = never. None: the manager's setting.
+        result_ttl_s: How long the outcome is kept; 0 = only its id, against resends. None: the Router's setting.
+        crash_limit: Dead after this many dead worker processes. None: the Router's setting.
+    """
+
+    timeout_s: float | None = None
+    result_ttl_s: float | None = None
+    crash_limit: int | None = None
+
+
+class Failure(Body):
+    """Why a job did not succeed: qualified exception name, its text, its formatted traceback."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Outcome(Body):
+    """What a manager says of one hand-out.
+
+    Attributes:
+        id: The job.
+        lease: The hand-out that this is the outcome of.
+        state: `succeeded`, `failed`, `timeout`, `crashed` or `returned` (never started: hand it out again).
+        value: msgpack of what the job returned.
+        failure: Present unless succeeded or returned.
+        run_s: How long it ran, seconds.
+    """
+
+    id: str
+    lease: int
+    state: str
+    value: bytes = b""
+    failure: Failure | None = None
+    run_s: float = 0.0
+
+
+class Result(Body):
+    """What the Router tells a client of one ended job.
+
+    Attributes:
+        id: The job.
+        state: `succeeded`, `dead`, `cancelled`, `expired`, `lost`, or `unknown` (no such job is known).
+        value: msgpack of what the job returned.
+        failure: Present when dead.
+        attempt: The attempt that decided.
+    """
+
+    id: str
+    state: str
+    value: bytes = b""
+    failure: Failure | None = None
+    attempt: int = 0
+
+
+class Refusal(Body):
+    """Why one job of a batch was not accepted: a reason of `errors.REASONS`, and a sentence."""
+
+    id: str
+    reason: str
+    text: str = ""
+
+
+class Held(Body):
+    """A hand-out that a manager holds: not started, running, or finished and not yet ACKed."""
+
+    id: str
+    lease: int
+
+
+class Verdict(Body):
+    """What the Router thinks of a hand-out that a returning manager holds: `keep`, `kill` or `done`."""
+
+    id: str
+    lease: int
+    verdict: str
+
+
+# ---- client and Router, on the frontend ------------------------------------------------------------
+
+
+class Request(Body):
+    """REQUEST. From a client `n` is its message number, echoed by ACK. From the Router to a manager `n` is the
+    number of jobs sent in this session including these: a gap tells the manager that a message was lost."""
+
+    n: int
+    jobs: list[Job]
+
+
+class Ack(Body):
+    """ACK of the sender's message `n`, sent after what it says is durable. Jobs not named in `refusals` exist."""
+
+    n: int
+    refusals: list[Refusal] = []
+
+
+class Wait(Body):
+    """WAIT: the client wants the outcomes of these jobs. Answered by REPLYs, at once for those that have ended."""
+
+    n: int
+    ids: list[str]
+
+
+class Results(Body):
+    """REPLY to a client. Not acknowledged: a client that still misses one asks again with WAIT."""
+
+    results: list[Result]
+
+
+class Info(Body):
+    """INFO: everything the Router knows of one job."""
+
+    n: int
+    id: str
+
+
+class Answer(Body):
+    """REPLY to a question (INFO, or anything on the administrative socket). `answer` is nil for "no such job"."""
+
+    n: int
+    answer: Any
+
+
+class Refused(Body):
+    """REFUSED: the message `n` (0 when it could not be read) as a whole, with a reason of `errors.REASONS`."""
+
+    n: int
+    reason: str
+    text: str = ""
+
+
+# ---- job manager and Router, on the backend -------------------------------------------------------------
+
+
+class Inform(Body):
+    """INFORM: a manager announces itself, first on each connection and whenever it is told `unknown_peer`.
+
+    Starts a session: both sides' counts of jobs sent begin at 0 again.
+
+    Attributes:
+        n: Message number, echoed by the ACK.
+        name: Stable name for people.
+        nonce: Random text made when the process started: name and nonce are one incarnation.
+        queues: `[weight, name]` pairs; empty = the Router's default queues.
+        held: Every hand-out it still holds.
+        about: For people: `host`, `pid`, `version`, `workers`.
+    """
+
+    n: int
+    name: str
+    nonce: str
+    queues: list[tuple[int, str]]
+    held: list[Held] = []
+    about: dict[str, Any] = {}
+
+
+class Informed(Body):
+    """ACK of an INFORM: a verdict on each hand-out held."""
+
+    n: int
+    verdicts: list[Verdict] = []
+
+
+class Ready(Body):
+    """READY: the Router may have sent at most `limit` jobs in this session. Cumulative, so repeating it is harmless."""
+
+    limit: int
+
+
+class Reply(Body):
+    """REPLY from a manager, repeated until ACKed: outcomes, and the credit that they free."""
+
+    n: int
+    outcomes: list[Outcome]
+    limit: int
+
+
+class Beat(Body):
+    """HEARTBEAT, both ways. The Router's `count` is the jobs it has sent in this session, a manager's is its `limit`."""
+
+    time: float
+    count: int = 0
+
+
+class Kill(Body):
+    """KILL: stop these hand-outs, their outcomes are no longer wanted."""
+
+    held: list[Held]
+
+
+class Empty(Body):
+    """DISCONNECT ("finish what runs, then leave") and KBYE ("I am gone"): nothing in the body."""
+
+
+class Question(Body):
+    """Any command on the administrative socket; `params` depend on the command."""
+
+    n: int
+    params: dict[str, Any] = {}
+
+
+# ---- coding -------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+
+B = TypeVar("B")
+
+
+def encode(command: bytes, body: Body) -> list[bytes]:
+    """The frames of one message, without the identity that a ROUTER socket puts in front."""
+    return [b"", VERSION, command, _encoder.encode(body)]
+
+
+def decode(body: bytes, type: type[B]) -> B:
+    """The body as an instance of `type`.
+
+    Raises:
+        msgspec.MsgspecError: The bytes are not msgpack, or not of this shape.
+    """
+    decoder = _decoders.get(type)
+    if decoder is None:
+        decoder = _decoders[type] = msgspec.msgpack.Decoder(type)
+    value: B = decoder.decode(body)
+    return value
+
+
+pack = _encoder.encode
+"""Any value as msgpack: payloads, options, values, and what goes through a worker's socketpair."""
+
+unpack = msgspec.msgpack.Decoder().decode
+"""msgpack as plain Python objects."""

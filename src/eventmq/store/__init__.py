@@ -1,0 +1,1 @@
+"""Remembers jobs: the contract (`base`), in memory (`memory`), in one SQLite file (`sqlite`)."""

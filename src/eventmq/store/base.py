@@ -1,0 +1,146 @@
+"""The store's contract: what the Router asks of whoever remembers its jobs.
+
+The Router is the only caller and the only writer, from one thread. In each turn of its loop it decides in memory,
+notes what must outlive it in one `Changes`, and calls `apply` once; nothing becomes visible outside before `apply`
+has returned. Reads (`page`, `find`) see what has been applied, not what is still in a `Changes`.
+
+A live job is `waiting` here whether it waits or runs: handing a job out writes nothing. Its row is either held in the
+Router's memory too, or *paged*: only here, read back in dispatch order by `page`. Dispatch order is (rank, seq)
+ascending, rank being minus the priority.
+
+One test suite (`tests/test_store.py`) runs over every implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from eventmq.protocol.v2 import Job
+
+Durability = Literal["full", "process", "none"]
+"""What an applied change survives: `full` a power cut (synced), `process` kill -9 of the Router, `none` nothing."""
+
+
+class Ended(NamedTuple):
+    """The end of one job.
+
+    Attributes:
+        seq: The job's row.
+        state: A terminal state (`broker.lifecycle`).
+        finished: Wall time, seconds.
+        expires: Wall time after which the row may be forgotten.
+        attempt: The attempt that decided.
+        crashes: Worker processes that died under it.
+        run_s: How long the deciding attempt ran.
+        worker: Name of the manager that ran it, empty if none did.
+        value: msgpack of what it returned.
+        failure: msgpack of a `v2.Failure`, or empty.
+    """
+
+    seq: int
+    state: str
+    finished: float
+    expires: float
+    attempt: int
+    crashes: int
+    run_s: float
+    worker: str
+    value: bytes
+    failure: bytes
+
+
+class Moved(NamedTuple):
+    """New counters of a live job that goes back to waiting."""
+
+    seq: int
+    attempt: int
+    crashes: int
+
+
+class Record(NamedTuple):
+    """Everything the store knows of one job, live or ended."""
+
+    job: Job
+    state: str
+    finished: float
+    expires: float
+    run_s: float
+    worker: str
+    value: bytes
+    failure: bytes
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one turn wants remembered, applied in the order of the fields, all or nothing.
+
+    Attributes:
+        added: New jobs, held in memory too.
+        spilled: New jobs that memory has no room for.
+        moved: Live jobs whose counters changed.
+        paged_out: `seq` of jobs that memory lets go of; from now on they come back by `page`.
+        ended: Jobs that ended.
+        facts: Small named facts; None removes one.
+    """
+
+    added: list[Job] = field(default_factory=list)
+    spilled: list[Job] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    paged_out: list[int] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    facts: dict[str, bytes | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.ended or self.spilled or self.moved or self.paged_out or self.facts)
+
+
+class Snapshot(NamedTuple):
+    """What a starting Router gets back.
+
+    Attributes:
+        epoch: How often this store was opened by a Router, this time included; it is durable before it is returned.
+        next_seq: Above every `seq` in use.
+        jobs: Live jobs that are not paged, by seq. Their `lease` is 0.
+        paged: Number of paged live jobs by queue.
+        ended: Number of ended jobs still kept.
+        facts: All facts.
+    """
+
+    epoch: int
+    next_seq: int
+    jobs: list[Job]
+    paged: dict[str, int]
+    ended: int
+    facts: dict[str, bytes]
+
+
+class Store(Protocol):
+    """See the module's text. Any method may raise `StoreError`; the Router then stops."""
+
+    def load(self) -> Snapshot:
+        """Everything a Router needs to go on, and a new epoch. Called once, first."""
+
+    def apply(self, changes: Changes) -> None:
+        """Makes `changes` true, all or nothing, as durable as the store was opened for.
+
+        Raises:
+            StorageFull: No room; nothing was applied, and the store can be used further.
+            StoreError: The state of the disk is unknown; the store must not be used further.
+        """
+
+    def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
+        """The next paged live jobs of a queue behind `after` = (rank, seq), in dispatch order."""
+
+    def find(self, ids: list[str]) -> list[Record]:
+        """The jobs with these ids, in no order; ids that are not known are left out."""
+
+    def forget(self, now: float, rows: int, keep: int) -> int:
+        """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;
+        forgets the oldest ended ones beyond `keep`, at most `rows` at a time. Returns how many are forgotten."""
+
+    def info(self) -> dict[str, Any]:
+        """For operators: `url`, `bytes`, `schema`, `durability` and what else the implementation has to tell."""
+
+    def close(self) -> None:
+        """Flushes and lets go. Idempotent."""
