@@ -130,6 +130,7 @@ REASONS = {
     "conflict": "the id belongs to another job already",
     "storage_full": "the store has no room; try again later",
     "queue_full": "the queue has reached its bound",
+    "no_scheduler": "no scheduler is connected to take the schedule",
     "draining": "the Router is shutting down; try again later",
 }
 """Why the Router refuses something: the reason on the wire, in counters and in logs, and what it means."""

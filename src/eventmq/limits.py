@@ -58,9 +58,6 @@ VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 HEAD_JOBS_MAX = 10_000
 """Waiting jobs of one queue held in memory; the rest stay in the store and come in pages."""
 
-HEAD_BYTES_MAX = 8 << 20
-"""Payload bytes of one queue's head held in memory."""
-
 HEADS_BYTES_MAX = 64 << 20
 """Payload bytes of all heads. Over it, a queue keeps only one small page in memory."""
 

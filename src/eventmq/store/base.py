@@ -80,6 +80,7 @@ class Changes:
         spilled: New jobs that memory has no room for.
         moved: Live jobs whose counters changed.
         paged_out: `seq` of jobs that memory lets go of; from now on they come back by `page`.
+        paged_in: `seq` of paged jobs that memory holds from now on; `page` gives them no more.
         ended: Jobs that ended.
         facts: Small named facts; None removes one.
     """
@@ -88,11 +89,14 @@ class Changes:
     spilled: list[Job] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     paged_out: list[int] = field(default_factory=list)
+    paged_in: list[int] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     facts: dict[str, bytes | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.ended or self.spilled or self.moved or self.paged_out or self.facts)
+        return bool(
+            self.added or self.ended or self.spilled or self.moved or self.paged_out or self.paged_in or self.facts
+        )
 
 
 class Snapshot(NamedTuple):

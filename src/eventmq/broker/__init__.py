@@ -1,0 +1,1 @@
+"""Decides for the Router: queues, peers, leases, timers, dispatch. No sockets, clocks, threads or logging in here."""

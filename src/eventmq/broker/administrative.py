@@ -1,0 +1,218 @@
+"""The administrative socket: what operators ask, and how the Router is told to end.
+
+Published names here: `get_status`, `on_disconnect`, `queues`, `workers`, `waiting_messages`, `job_latencies`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from eventmq.broker.core import Core, Handler, Handlers
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.pool import Manager, PeerId
+from eventmq.protocol import v1, v2
+
+HANDLERS: Handlers = {
+    (v1.VERSION, b"STATUS"): Handler("on_status"),
+    (v1.VERSION, b"ROUTER_SHOW_WORKERS"): Handler("on_show_workers"),
+    (v1.VERSION, b"ROUTER_SHOW_SCHEDULERS"): Handler("on_show_schedulers"),
+    (v1.VERSION, b"HELLO"): Handler("on_hello"),
+    (v1.VERSION, b"DISCONNECT"): Handler("on_admin_disconnect"),
+    (v2.VERSION, b"STATUS"): Handler("ask_status", v2.Question),
+    (v2.VERSION, b"WORKERS"): Handler("ask_workers", v2.Question),
+    (v2.VERSION, b"SCHEDULERS"): Handler("ask_schedulers", v2.Question),
+    (v2.VERSION, b"QUEUES"): Handler("ask_queues", v2.Question),
+    (v2.VERSION, b"DISCONNECT"): Handler("ask_disconnect", v2.Question),
+}
+
+
+class Administrative(Core):
+    """Handlers of the administrative socket, and the Router as an operator sees it."""
+
+    # ---- the published views --------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> dict[str, list[PeerId]]:
+        """Job managers by queue, least recently used first, one entry for each free slot."""
+        return self.pool.slots()
+
+    @property
+    def workers(self) -> Mapping[PeerId, Manager]:
+        """Job managers by connection; each reads as a mapping with `queues`, `hb` and `available_slots`."""
+        return self.pool.managers
+
+    @property
+    def waiting_messages(self) -> dict[str, list[v2.Job]]:
+        """What could not be sent because nobody was free, by queue: the part of it that is in memory."""
+        backlogs = self.ledger.backlogs.values()
+        return {b.name: [job for rank in b.ranks for job in b.lanes[rank]] for b in backlogs if b.head}
+
+    @property
+    def job_latencies(self) -> dict[str, tuple[float, str]]:
+        """By message id of each REQUEST forwarded to a job manager and not yet answered: (monotonic time, queue)."""
+        return {id: (lease.since, lease.job.queue) for id, lease in self.ledger.leases.items()}
+
+    def get_status(self) -> str:
+        """The Router's state as JSON: the keys of 0.3.13, and ours."""
+        return json.dumps(self.status())
+
+    def status(self) -> dict[str, Any]:
+        """The Router's state. Latencies in milliseconds, as 0.3.13 has them; all other times in seconds."""
+        ledger = self.ledger
+        inflight: dict[str, int] = {}
+        for lease in ledger.leases.values():
+            inflight[lease.job.queue] = inflight.get(lease.job.queue, 0) + 1
+        measured = {queue: latency for queue, latency in ledger.latencies.items() if latency.count}
+        return {
+            "inflight_messages_by_queue": inflight,
+            "latency_messages_by_queue": {q: 1e3 * each.total / each.count for q, each in measured.items()},
+            "max_latency_messages_by_queue": {q: 1e3 * each.max for q, each in measured.items()},
+            "waiting_messages_by_queue": {q: len(backlog) for q, backlog in ledger.backlogs.items()},
+            "processed_messages_by_queue": dict(ledger.processed),
+            "processed_messages_by_worker": {
+                manager.incarnation.name: manager.finished for manager in self.pool.managers.values()
+            },
+            "epoch": ledger.epoch,
+            "uptime_s": self.now - self.started,
+            "draining": self.received_disconnect,
+            "expected_managers": sorted(incarnation.name for incarnation in self.expected),
+            "managers": len(self.pool.managers),
+            "schedulers": len(self.schedulers),
+            "jobs": {
+                "waiting": sum(map(len, ledger.backlogs.values())),
+                "running": len(ledger.leases),
+                "kept": ledger.kept,
+            },
+            "counts": dict(ledger.counts),
+            "refusals": dict(self.refusals),
+            "store": self.store.info(),
+        }
+
+    def show_workers(self) -> dict[str, Any]:
+        """All job managers, with the keys of 0.3.13 and ours."""
+        return {
+            "connected_workers": {
+                text_of(id): {
+                    "queues": manager["queues"],
+                    "hb": manager.heard,
+                    "available_slots": manager.credit,
+                    "name": manager.incarnation.name,
+                    "wire": f"{manager.wire}.0",
+                    "running": len(manager.held),
+                    "finished": manager.finished,
+                    "silent_s": round(self.now - manager.heard, 3),
+                    "draining": manager.draining,
+                    "about": manager.about,
+                }
+                for id, manager in self.pool.managers.items()
+            },
+            "connected_queues": {queue: [text_of(id) for id in ids] for queue, ids in self.queues.items()},
+        }
+
+    def show_schedulers(self) -> dict[str, Any]:
+        """All schedulers, with the keys of 0.3.13."""
+        return {"connected_schedulers": {text_of(id): {"hb": each.hb} for id, each in self.schedulers.items()}}
+
+    def show_queues(self) -> dict[str, Any]:
+        """All queues: what waits, what runs, who serves them."""
+        status = self.status()
+        names = sorted(set(self.ledger.backlogs) | set(self.pool.serving))
+        return {
+            name: {
+                "waiting": status["waiting_messages_by_queue"].get(name, 0),
+                "running": status["inflight_messages_by_queue"].get(name, 0),
+                "processed": status["processed_messages_by_queue"].get(name, 0),
+                "managers": sum(len(crew.members) for crew in self.pool.crews_of(name)),
+                "free_slots": sum(m.credit for crew in self.pool.crews_of(name) for m in crew.members.values()),
+            }
+            for name in names
+        }
+
+    # ---- eMQP/1.0 ------------------------------------------------------------------------------------
+
+    def _reply_1_0(self, sender: PeerId, msgid: str, answer: str) -> None:
+        self.outbox.send(ADMINISTRATIVE, sender, v1.encode(b"REPLY", self.new_id(), answer, msgid))
+
+    def on_status(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """STATUS."""
+        self._reply_1_0(sender, msgid, self.get_status())
+
+    def on_show_workers(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """ROUTER_SHOW_WORKERS."""
+        self._reply_1_0(sender, msgid, json.dumps(self.show_workers()))
+
+    def on_show_schedulers(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """ROUTER_SHOW_SCHEDULERS."""
+        self._reply_1_0(sender, msgid, json.dumps(self.show_schedulers()))
+
+    def on_hello(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """HELLO has no answer."""
+
+    def on_admin_disconnect(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """DISCONNECT: an ACK, then the Router ends."""
+        self.outbox.send(ADMINISTRATIVE, sender, v1.encode(b"ACK", self.new_id(), msgid))
+        self.on_disconnect(msgid, msg)
+
+    # ---- eMQP/2.0 ------------------------------------------------------------------------------------
+
+    def _answer(self, sender: PeerId, question: v2.Question, answer: Callable[[], Any]) -> None:
+        """Answers after the commit, when memory and store agree."""
+        self.questions.append(
+            lambda: self.outbox.send(ADMINISTRATIVE, sender, v2.encode(b"REPLY", v2.Answer(question.n, answer())))
+        )
+
+    def ask_status(self, sender: PeerId, body: v2.Question) -> None:
+        """STATUS."""
+        self._answer(sender, body, self.status)
+
+    def ask_workers(self, sender: PeerId, body: v2.Question) -> None:
+        """WORKERS."""
+        self._answer(sender, body, self.show_workers)
+
+    def ask_schedulers(self, sender: PeerId, body: v2.Question) -> None:
+        """SCHEDULERS."""
+        self._answer(sender, body, self.show_schedulers)
+
+    def ask_queues(self, sender: PeerId, body: v2.Question) -> None:
+        """QUEUES."""
+        self._answer(sender, body, self.show_queues)
+
+    def ask_disconnect(self, sender: PeerId, body: v2.Question) -> None:
+        """DISCONNECT: an answer, then the Router ends."""
+        self._answer(sender, body, lambda: True)
+        self.on_disconnect("", [])
+
+    # ---- the end -------------------------------------------------------------------------------------
+
+    def on_disconnect(self, msgid: str, msg: list[bytes]) -> None:
+        """Prepares to end: nothing new is accepted or handed out from now on. Managers that speak eMQP/2.0 keep what
+        they run and report it to the next Router; those that cannot are waited for (`drained`)."""
+        if not self.received_disconnect:
+            self.received_disconnect = True
+            self.note("info", "drain", "told to end: accepting and handing out nothing more")
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing runs any more at a manager that could not report it to a restarted Router."""
+        return not any(manager.held for manager in self.pool.managers.values() if manager.wire == 1)
+
+    def say_goodbye(self) -> None:
+        """KBYE to everybody: the last thing before the sockets close."""
+        for id, manager in self.pool.managers.items():
+            frames = v2.encode(b"KBYE", v2.Empty()) if manager.wire == 2 else v1.encode(b"KBYE", self.new_id())
+            self.outbox.send(BACKEND, id, frames)
+        for id in self.schedulers:
+            self.outbox.send(FRONTEND, id, v1.encode(b"KBYE", self.new_id()))
+
+
+def text_of(id: PeerId) -> str:
+    """A connection's name for people: its text, or hexadecimal where it is none."""
+    if isinstance(id, str):
+        return id
+    try:
+        text = id.decode()
+    except UnicodeDecodeError:
+        return id.hex()
+    return text if text.isprintable() else id.hex()

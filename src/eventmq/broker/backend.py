@@ -1,0 +1,336 @@
+"""The backend socket: job managers announce themselves, ask for jobs with credits, report outcomes, beat.
+
+The published API calls a job manager a worker. Its names here: `process_worker_message`, `add_worker`,
+`get_available_worker`, `requeue_worker`, `on_inform`, `on_ready`, `on_reply`, `on_heartbeat`, `clean_up_dead_workers`,
+`send_workers_heartbeats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eventmq import limits
+from eventmq.broker.core import Core, Handler, Handlers, fact_of
+from eventmq.broker.ledger import options_of
+from eventmq.broker.outbox import BACKEND, FRONTEND
+from eventmq.broker.pool import Incarnation, Manager, PeerId, ordered
+from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
+from eventmq.protocol import v1, v2
+from eventmq.protocol.v2 import Failure, Job, Outcome
+
+HANDLERS: Handlers = {
+    (v1.VERSION, b"INFORM"): Handler("on_inform"),
+    (v1.VERSION, b"READY"): Handler("on_ready"),
+    (v1.VERSION, b"REPLY"): Handler("on_reply"),
+    (v1.VERSION, b"HEARTBEAT"): Handler("on_heartbeat"),
+    (v1.VERSION, b"KBYE"): Handler("on_kbye"),
+    (v1.VERSION, b"KBAI"): Handler("on_kbye"),
+    (v2.VERSION, b"INFORM"): Handler("on_informed", v2.Inform),
+    (v2.VERSION, b"READY"): Handler("on_credit", v2.Ready),
+    (v2.VERSION, b"REPLY"): Handler("on_outcomes", v2.Reply),
+    (v2.VERSION, b"HEARTBEAT"): Handler("on_beat", v2.Beat),
+    (v2.VERSION, b"DISCONNECT"): Handler("on_leaving", v2.Empty),
+    (v2.VERSION, b"KBYE"): Handler("on_gone", v2.Empty),
+}
+
+
+class Backend(Core):
+    """Handlers of the backend."""
+
+    def process_worker_message(self, msg: list[bytes]) -> None:
+        """Handles one message from the backend, its sender's identity in front; what has no handler is a warning."""
+        self.receive(BACKEND, msg)
+
+    # ---- coming --------------------------------------------------------------------------------------
+
+    def add_worker(self, worker_id: PeerId, queues: Iterable[tuple[int, str]] | None = None) -> None:
+        """Adds a job manager that speaks eMQP/1.0 to one or more queues, without a free slot yet.
+
+        Args:
+            worker_id: Its connection.
+            queues: (weight, name) pairs; None or empty = the Router's default queues.
+        """
+        known = self.pool.managers.get(worker_id)
+        if known is not None:
+            self.lose(known, "announced itself again")
+        name = worker_id if isinstance(worker_id, str) else worker_id.decode(errors="replace")
+        self._join(worker_id, 1, Incarnation(name, ""), queues or ())
+
+    def _join(self, id: PeerId, wire: int, incarnation: Incarnation, queues: Iterable[tuple[int, str]]) -> Manager:
+        wanted = ordered(queues) or ordered(self.policy.default_queues)
+        manager = self.pool.add(id, wire, incarnation, wanted, self.now)
+        self.ledger.welcome(manager.crew)
+        self.ledger.changes.facts[fact_of(incarnation)] = b""
+        self.expected.discard(incarnation)
+        return manager
+
+    def on_inform(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """An eMQP/1.0 job manager or scheduler comes online: queues, kind.
+
+        Raises:
+            InvalidMessageError: It is not an INFORM, or there are too many peers.
+        """
+        if len(msg) < 2:
+            raise InvalidMessageError(f"INFORM has {len(msg)} frames after its id, expected queues and kind")
+        self._check_room(sender)
+        match msg[1]:
+            case b"worker":
+                queues = v1.parse_queues(v1.text(msg[0]))
+                check_queues(queues)
+                self.add_worker(sender, queues)
+                self.send_ack(BACKEND, sender, msgid)
+            case b"scheduler":
+                self.add_scheduler(sender)
+                self.send_ack(FRONTEND, sender, msgid)
+            case kind:
+                raise InvalidMessageError(f"INFORM of a {kind[:40]!r}, expected worker or scheduler")
+
+    def add_scheduler(self, scheduler_id: PeerId) -> None:
+        raise NotImplementedError
+
+    def _check_room(self, sender: PeerId) -> None:
+        peers = len(self.pool.managers) + len(self.schedulers)
+        if peers >= limits.PEERS_MAX and sender not in self.pool.managers:
+            raise InvalidMessageError(f"there are {peers} peers already", "too_large")
+
+    def on_informed(self, sender: PeerId, body: v2.Inform) -> None:
+        """An eMQP/2.0 job manager comes, or comes back: what it still holds is compared with what it was given.
+
+        Raises:
+            InvalidMessageError: A name or queue is not acceptable, or there are too many peers.
+        """
+        incarnation = Incarnation(body.name, body.nonce)
+        check_queues(body.queues)
+        if not 0 < len(body.name) <= limits.NAME_CHARS_MAX or not 0 < len(body.nonce) <= limits.ID_CHARS_MAX:
+            raise InvalidMessageError(f"name and nonce have 1 to {limits.NAME_CHARS_MAX} characters")
+        self._check_room(sender)
+        self.commit()
+        before = self.pool.incarnations.get(incarnation)
+        for stale in {before, self.pool.managers.get(sender)} - {None}:
+            assert stale is not None
+            self.pool.remove(stale)
+            if stale is not before:
+                self.ledger.give_back(list(stale.held.values()), begun=True)
+        self._forget_namesake(incarnation)
+        manager = self._join(sender, 2, incarnation, body.queues)
+        manager.about = body.about
+        verdicts = [
+            v2.Verdict(held.id, held.lease, self.ledger.adopt(held.id, held.lease, manager, self.now))
+            for held in body.held
+        ]
+        if before is not None:
+            self.ledger.give_back(list(before.held.values()))
+        self.note("info", "manager", f"job manager {body.name} is here, holding {len(body.held)} jobs")
+        self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
+
+    def _forget_namesake(self, incarnation: Incarnation) -> None:
+        """A manager of this name whose connection is gone was replaced by this one: no need to wait longer for it."""
+        for other in list(self.pool.managers.values()):
+            if other.incarnation.name == incarnation.name and other.suspect_since is not None:
+                self.lose(other, "was replaced")
+
+    # ---- credit --------------------------------------------------------------------------------------
+
+    def heard(self, sender: PeerId) -> Manager:
+        """The manager that a frame came from; any frame counts as a heartbeat.
+
+        Raises:
+            InvalidMessageError: It is not known.
+        """
+        manager = self.pool.managers.get(sender)
+        if manager is None:
+            raise InvalidMessageError("a job manager must INFORM first", "unknown_peer")
+        manager.heard = self.now
+        if manager.suspect_since is not None:
+            manager.suspect_since = None
+            self._rested(manager)
+        return manager
+
+    def _rested(self, manager: Manager) -> None:
+        manager.crew.rested(manager)
+        self.ledger.changed_crews[manager.crew] = None
+
+    def requeue_worker(self, worker_id: PeerId) -> None:
+        """Puts a manager back, with one more free slot, into the pools that it is a member of."""
+        manager = self.pool.managers[worker_id]
+        manager.limit += 1
+        self._rested(manager)
+
+    def get_available_worker(self, queue_name: str = "default") -> PeerId:
+        """Takes the next free slot for a queue.
+
+        Returns:
+            The manager that it belongs to.
+
+        Raises:
+            UnknownQueueError: Nobody has announced the queue.
+            NoAvailableWorkerSlotsError: Nobody who serves it has a free slot.
+        """
+        crews = self.pool.crews_of(queue_name)
+        if not crews:
+            raise UnknownQueueError(f"no job manager has announced the queue {queue_name!r}")
+        for crew in crews:
+            manager = crew.next_idle()
+            if manager is not None:
+                manager.limit -= 1
+                crew.used(manager)
+                return manager.id
+        raise NoAvailableWorkerSlotsError(f"no job manager that serves {queue_name!r} has a free slot")
+
+    def on_ready(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """An eMQP/1.0 manager has one more free slot."""
+        self.heard(sender)
+        self.requeue_worker(sender)
+
+    def on_credit(self, sender: PeerId, body: v2.Ready) -> None:
+        """An eMQP/2.0 manager's credit."""
+        self._allow(self.heard(sender), body.limit)
+
+    def _allow(self, manager: Manager, limit: int) -> None:
+        manager.limit = limit
+        self._rested(manager)
+
+    # ---- outcomes ------------------------------------------------------------------------------------
+
+    def on_reply(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """An eMQP/1.0 manager's REPLY: a job's value. It names no attempt, so it is taken for the current one.
+
+        Raises:
+            InvalidMessageError: It is not a REPLY.
+        """
+        manager = self.heard(sender)
+        id, value = v1.parse_reply(msg)
+        job = manager.held.get(id)
+        if job is None:
+            self.ledger.counts["stale"] += 1
+        elif value == v1.TIMEOUT_VALUE:
+            failure = Failure("eventmq.JobTimeout", "the job manager killed it at its timeout")
+            self._settle(manager, [Outcome(id, job.lease, "timeout", b"", failure)])
+        else:
+            self._settle(manager, [Outcome(id, job.lease, "succeeded", v2.pack(value))])
+
+    def on_outcomes(self, sender: PeerId, body: v2.Reply) -> None:
+        """An eMQP/2.0 manager's REPLY, ACKed when durable."""
+        manager = self.heard(sender)
+        self._settle(manager, body.outcomes)
+        self._allow(manager, body.limit)
+        self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Ack(body.n)))
+
+    def _settle(self, manager: Manager, outcomes: list[Outcome]) -> None:
+        self.ledger.settle(outcomes, manager, self.now, self.wall)
+
+    # ---- liveness ------------------------------------------------------------------------------------
+
+    def on_heartbeat(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """Nothing by itself: any message counts as a heartbeat."""
+        self.heard(sender)
+
+    def on_beat(self, sender: PeerId, body: v2.Beat) -> None:
+        """An eMQP/2.0 manager's heartbeat repeats its credit."""
+        self._allow(self.heard(sender), body.count)
+
+    def on_leaving(self, sender: PeerId, body: v2.Empty) -> None:
+        """A manager finishes what it runs and takes no more."""
+        manager = self.heard(sender)
+        manager.draining = True
+        self._rested(manager)
+
+    def on_kbye(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
+        """An eMQP/1.0 manager leaves."""
+        self.lose(self.heard(sender), "said goodbye")
+
+    def on_gone(self, sender: PeerId, body: v2.Empty) -> None:
+        """An eMQP/2.0 manager leaves."""
+        self.lose(self.heard(sender), "said goodbye")
+
+    def lose(self, manager: Manager, why: str) -> None:
+        """Forgets a manager; what it held waits again, and may have run in part."""
+        held = list(manager.held.values())
+        self.ledger.give_back(held, begun=True)
+        self.outbox.drop(manager)
+        self.pool.remove(manager)
+        self.ledger.changes.facts[fact_of(manager.incarnation)] = None
+        level = "warning" if held else "info"
+        self.note(level, "manager", f"job manager {manager.incarnation.name} {why}; {len(held)} jobs given back")
+
+    def clean_up_dead_workers(self) -> None:
+        """Removes the managers that were not heard from within the timeout."""
+        for manager in list(self.pool.managers.values()):
+            if self.now - manager.heard > self.policy.silence_s:
+                self.lose(manager, f"was silent for {self.policy.silence_s:g} s")
+
+    def check_peers(self, drained: bool) -> None:
+        """Beats, and judges who is gone; silence only if everything that was there has been read."""
+        for manager in list(self.pool.managers.values()):
+            suspect = manager.suspect_since
+            if suspect is not None and self.now - suspect >= limits.SUSPECT_GRACE_S:
+                self.lose(manager, "lost its connection")
+            elif self.now - manager.told >= self._beat_s(manager.wire):
+                self._tell(manager)
+        if drained:
+            self.clean_up_dead_workers()
+            self.clean_up_dead_schedulers()
+        if any(self.now - scheduler.told >= self._beat_s(1) for scheduler in self.schedulers.values()):
+            self.send_schedulers_heartbeats()
+
+    def _beat_s(self, wire: int) -> float:
+        return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
+
+    def _tell(self, manager: Manager) -> None:
+        manager.told = self.now
+        self.beats["sent"] += 1
+        self.outbox.send(BACKEND, manager.id, self.beat(manager))
+
+    def clean_up_dead_schedulers(self) -> None:
+        raise NotImplementedError
+
+    def send_schedulers_heartbeats(self) -> None:
+        raise NotImplementedError
+
+    def send_workers_heartbeats(self) -> None:
+        """A heartbeat to every job manager."""
+        for manager in self.pool.managers.values():
+            self._tell(manager)
+
+    def send_ack(self, socket: str, recipient: PeerId, msgid: str) -> str:
+        """Acknowledges `msgid` to an eMQP/1.0 peer.
+
+        Returns:
+            The id of the ACK.
+        """
+        id = self.new_id()
+        self.outbox.send(socket, recipient, v1.encode(b"ACK", id, msgid))
+        return id
+
+    # ---- hand-outs -----------------------------------------------------------------------------------
+
+    def hand_out(self) -> None:
+        """Gives waiting jobs to managers with credit."""
+        for manager, jobs in self.ledger.dispatch(self.now):
+            manager.told = self.now
+            if manager.wire == 2:
+                self.outbox.hand(manager, jobs)
+            else:
+                for job in jobs:
+                    self._send_1_0(manager, job)
+
+    def _send_1_0(self, manager: Manager, job: Job) -> None:
+        try:
+            frames = v1.format_request(job, options_of(job.options).timeout_s)
+        except InvalidMessageError as error:
+            self.ledger.refuse_to_run(job, Failure("eventmq.InvalidJob", str(error)), self.wall)
+        else:
+            self.outbox.send(BACKEND, manager.id, frames)
+
+
+def check_queues(queues: list[tuple[int, str]]) -> None:
+    """Refuses queues that nobody should announce.
+
+    Raises:
+        InvalidMessageError: Too many, or a name is not acceptable.
+    """
+    if len(queues) > limits.QUEUES_PER_MANAGER_MAX:
+        raise InvalidMessageError(f"{len(queues)} queues, the limit is {limits.QUEUES_PER_MANAGER_MAX}", "too_large")
+    for _, name in queues:
+        if not 0 < len(name) <= limits.NAME_CHARS_MAX:
+            raise InvalidMessageError(f"a queue's name has 1 to {limits.NAME_CHARS_MAX} characters")

@@ -1,0 +1,167 @@
+"""The waiting jobs of one queue: the head in memory, the rest in the store.
+
+Dispatch order is (rank, seq) ascending, rank = -priority. One invariant carries everything: jobs before `edge` are in
+memory, jobs at or behind it are only in the store.
+
+      memory                      │ edge                       store (paged rows)
+      p9: 3 7 8   p0: 1 2 4 5 6   │ p0: 9 10 11 12 …   p-5: …
+
+This module never reads the store; the ledger fetches pages for it, when everything decided has been applied.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+
+from eventmq import limits
+from eventmq.protocol.v2 import Job
+
+Key = tuple[int, int]
+"""(rank, seq): a job's place in dispatch order."""
+
+FIRST: Key = (-1_000_000, -1)
+"""Before every job."""
+
+
+def key(job: Job) -> Key:
+    return (-job.priority, job.seq)
+
+
+class Room:
+    """Payload bytes of all heads together, shared by all backlogs."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.bytes >= limits.HEADS_BYTES_MAX
+
+
+class Backlog:
+    """Waiting jobs of one queue.
+
+    Attributes:
+        name: The queue.
+        edge: Key of the first job that is only in the store; None = everything is in memory.
+        paged: Number of waiting jobs that are only in the store.
+        head: Number of waiting jobs in memory.
+        room: Where all heads' bytes are counted.
+    """
+
+    __slots__ = ("edge", "head", "lanes", "name", "paged", "ranks", "room")
+
+    def __init__(self, name: str, room: Room, paged: int = 0) -> None:
+        self.name = name
+        self.room = room
+        self.lanes: dict[int, deque[Job]] = {}
+        self.ranks: list[int] = []
+        self.paged = paged
+        self.edge: Key | None = FIRST if paged else None
+        self.head = 0
+
+    def __len__(self) -> int:
+        return self.head + self.paged
+
+    @property
+    def full(self) -> bool:
+        return self.head >= limits.HEAD_JOBS_MAX or (self.room.full and self.head >= limits.SMALL_PAGE_JOBS)
+
+    def belongs_in_store(self, job: Job) -> bool:
+        """Whether a new job has to go to the store only. Says yes for a job behind the edge, and for one behind
+        everything in memory when that is full; one that overtakes what is in memory always comes in."""
+        if self.edge is not None:
+            return key(job) >= self.edge
+        return self.full and -job.priority >= self.ranks[-1]
+
+    def page_out(self, job: Job) -> None:
+        """Counts a job that is only in the store from now on."""
+        place = key(job)
+        self.paged += 1
+        if self.edge is None or place < self.edge:
+            self.edge = place
+
+    def push(self, job: Job) -> None:
+        """A new job, behind all of its rank."""
+        rank = -job.priority
+        lane = self.lanes.get(rank)
+        if lane is None:
+            lane = self.lanes[rank] = deque()
+            insort(self.ranks, rank)
+        lane.append(job)
+        self.head += 1
+        self.room.bytes += len(job.payload)
+
+    def push_back(self, job: Job) -> None:
+        """A job that was here before goes back to its old place, which is at the front or near it."""
+        self.push(job)
+        lane = self.lanes[-job.priority]
+        if len(lane) > 1 and lane[-2].seq > job.seq:
+            lane.pop()
+            place = next(i for i, other in enumerate(lane) if other.seq > job.seq)
+            lane.insert(place, job)
+
+    def pop(self, count: int) -> list[Job]:
+        """Up to `count` jobs from the front, in dispatch order, from memory only."""
+        taken: list[Job] = []
+        while self.ranks and len(taken) < count:
+            lane = self.lanes[self.ranks[0]]
+            if len(lane) <= count - len(taken):
+                taken.extend(lane)
+                lane.clear()
+            else:
+                taken.extend([lane.popleft() for _ in range(count - len(taken))])
+            if not lane:
+                del self.lanes[self.ranks.pop(0)]
+        self.head -= len(taken)
+        self.room.bytes -= sum([len(job.payload) for job in taken])
+        return taken
+
+    def pop_last(self) -> Job:
+        """The job that is served last of those in memory, to make room for a better one."""
+        job = self.lanes[self.ranks[-1]][-1]
+        self.remove(job)
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Takes one job out of memory, wherever it stands."""
+        lane = self.lanes[-job.priority]
+        if lane[-1] is job:
+            lane.pop()
+        else:
+            del lane[next(i for i, other in enumerate(lane) if other is job)]
+        if not lane:
+            del self.lanes[-job.priority]
+            self.ranks.remove(-job.priority)
+        self.head -= 1
+        self.room.bytes -= len(job.payload)
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether the head has become short while the store holds more."""
+        return self.edge is not None and self.head <= (0 if self.room.full else limits.HEAD_JOBS_MAX // 2)
+
+    @property
+    def page_jobs(self) -> int:
+        """How many jobs to ask for."""
+        return limits.SMALL_PAGE_JOBS if self.room.full else limits.PAGE_JOBS
+
+    @property
+    def before_edge(self) -> Key:
+        """What to ask the store for: paged jobs behind this key."""
+        assert self.edge is not None
+        return (self.edge[0], self.edge[1] - 1)
+
+    def fill(self, jobs: list[Job], more: bool) -> None:
+        """Takes in the page behind `before_edge`; `more` says whether the store may hold another one."""
+        for job in jobs:
+            self.push(job)
+        self.paged -= len(jobs)
+        if more:
+            rank, seq = key(jobs[-1])
+            self.edge = (rank, seq + 1)
+        else:
+            self.paged, self.edge = 0, None

@@ -1,0 +1,304 @@
+"""What every part of the Router shares, and the turn of its loop.
+
+    turn:  receive ─▶ decide (memory only) ─▶ commit ─▶ answer questions ─▶ send
+
+`turn` is handed what was received and the time, and returns what to send; it reads no clock and no socket. Whatever a
+peer sends, it comes out of `receive` as an effect, a refusal or nothing. An exception that leaves `turn` is a broken
+invariant or a broken store, and the Router stops.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventmq import limits
+from eventmq.broker.ledger import Ledger
+from eventmq.broker.outbox import BACKEND, Outbox, Send
+from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
+from eventmq.broker.waiters import Waiters
+from eventmq.errors import InvalidMessageError
+from eventmq.protocol import v1, v2
+from eventmq.store.base import Store
+
+MANAGER_FACT = "manager:"
+"""Facts `manager:<name>:<nonce>`: who was connected, so that a restarted Router knows for whom to wait."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an operator may set about the Router's decisions; see `settings.py`."""
+
+    result_ttl_s: float = limits.RESULT_TTL_S
+    results_max: int = limits.RESULTS_MAX
+    crash_limit: int = limits.CRASH_LIMIT
+    heartbeat_s: float = limits.HEARTBEAT_S
+    silence_s: float = limits.SILENCE_S
+    reconcile_s: float = limits.RECONCILE_S
+    default_queues: tuple[tuple[int, str], ...] = ((10, "default"),)
+
+
+class Handler(NamedTuple):
+    """What to do with one command: the type of its eMQP/2.0 body (None: eMQP/1.0 frames), and the method's name."""
+
+    method: str
+    body: type[v2.Body] | None = None
+
+
+Handlers = dict[tuple[bytes, bytes], Handler]
+"""(version, command) → handler: one such table for each socket."""
+
+
+class Note(NamedTuple):
+    """Something for the log: level, a key that groups repetitions, the sentence."""
+
+    level: str
+    key: str
+    text: str
+
+
+@dataclass
+class Scheduler:
+    """A connected scheduler; the published API reads it as a mapping."""
+
+    wire: int
+    hb: float
+    told: float
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+
+class Core:
+    """State and turn of the Router; the sockets' parts derive from it.
+
+    Attributes:
+        now: Monotonic time of this turn.
+        wall: Wall time of this turn.
+        ledger: The jobs.
+        pool: The job managers.
+        schedulers: The schedulers by connection.
+        scheduler_queue: Their connections, in the order to use them.
+        waiters: Clients that wait for outcomes.
+        outbox: What this turn wants sent.
+        questions: What is to be answered after the commit.
+        expected: Managers that were connected before a restart and have not come back yet.
+        refusals: Messages and jobs refused, by reason.
+        received_disconnect: The Router was told to end: it accepts nothing new.
+    """
+
+    handlers: dict[str, Handlers] = {}
+
+    def __init__(self, store: Store, policy: Policy, now: float, wall: float) -> None:
+        self.policy = policy
+        self.now = now
+        self.wall = wall
+        self.started = now
+        self.pool = Pool()
+        self.store = store
+        self.ledger = Ledger(store, self.pool, policy.result_ttl_s, policy.crash_limit)
+        self.schedulers: dict[PeerId, Scheduler] = {}
+        self.scheduler_queue: list[PeerId] = []
+        self.waiters = Waiters()
+        self.outbox = Outbox()
+        self.questions: list[Callable[[], None]] = []
+        self.notes: list[Note] = []
+        self.refusals: Counter[str] = Counter()
+        self.beats: Counter[str] = Counter()
+        self.received_disconnect = False
+        self.expected = {
+            Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1))
+            for fact in self.ledger.facts
+            if fact.startswith(MANAGER_FACT)
+        }
+        self.hold_until = now + policy.reconcile_s
+        self._next_check = now
+        self._next_sweep = now + limits.SWEEP_S
+        self._messages = 0
+        self.ledger.refill()
+
+    # ---- the turn ------------------------------------------------------------------------------------
+
+    def turn(
+        self,
+        received: Iterable[tuple[str, list[bytes]]],
+        unreachable: Iterable[tuple[str, PeerId]],
+        now: float,
+        wall: float,
+        drained: bool = True,
+    ) -> list[Send]:
+        """One turn of the loop.
+
+        Args:
+            received: (socket, frames with the sender's identity in front), in order of arrival.
+            unreachable: Peers that an earlier send found gone.
+            now: Monotonic time.
+            wall: Wall time.
+            drained: Whether `received` was all there was: only then may silence be judged.
+
+        Returns:
+            What to send, all of it durable.
+        """
+        stalled = now - self.now
+        self.now, self.wall = now, wall
+        if stalled > limits.STALL_S + self.policy.heartbeat_s:
+            self.forgive(stalled)
+        for socket, frames in received:
+            self.receive(socket, frames)
+        for socket, peer in unreachable:
+            self.on_unreachable(socket, peer)
+        self.tick(drained)
+        self.commit()
+        for answer in self.questions:
+            answer()
+        self.questions.clear()
+        self._after_commit()
+        return self.outbox.drain()
+
+    def commit(self) -> None:
+        """Makes durable what was decided, then tells those who wait for it."""
+        ledger = self.ledger
+        if ledger.changes:
+            self.store.apply(ledger.changes)
+        if ledger.ended:
+            for peer, result in self.waiters.ended(ledger.ended):
+                self.outbox.tell(peer, result)
+            for peer, result in self.waiters.ended_1_0(ledger.ended):
+                self.reply_1_0(peer, result)
+        ledger.applied()
+
+    def next_deadline(self) -> float:
+        """Monotonic time at which `turn` has something to do even if nothing is received."""
+        if self.ledger.changed_queues and not self.holding:
+            return self.now
+        return self._next_check if self.pool.managers or self.schedulers or self.expected else self._next_sweep
+
+    def tick(self, drained: bool) -> None:
+        """Beats, silence, hand-outs."""
+        if self.now >= self._next_check:
+            self._next_check = self.now + min(0.1, self.policy.heartbeat_s / 2)
+            self.check_peers(drained)
+            self.waiters.grow_older(self.now)
+        if self.expected and self.now >= self.hold_until:
+            names = ", ".join(sorted(incarnation.name for incarnation in self.expected))
+            self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
+            for incarnation in self.expected:
+                self.ledger.changes.facts[fact_of(incarnation)] = None
+            self.expected.clear()
+        if not self.holding:
+            self.hand_out()
+
+    def _after_commit(self) -> None:
+        if self.ledger.short_queues:
+            self.ledger.refill()
+        if self.now >= self._next_sweep:
+            self._next_sweep = self.now + limits.SWEEP_S
+            self.ledger.kept -= self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max)
+
+    @property
+    def holding(self) -> bool:
+        """After a restart nothing is handed out while managers that may still run jobs are expected back; and
+        nothing while the Router is shutting down."""
+        return bool(self.expected) or self.received_disconnect
+
+    def forgive(self, seconds: float) -> None:
+        """The loop itself stood still: peers get the time back."""
+        self.pool.forgive(seconds)
+        for scheduler in self.schedulers.values():
+            scheduler.hb += seconds
+        self.hold_until += seconds
+        self.note("warning", "stall", f"the Router's loop stood still for {seconds:.2f} s")
+
+    # ---- messages ------------------------------------------------------------------------------------
+
+    def receive(self, socket: str, frames: list[bytes]) -> None:
+        """One message of any content whatever."""
+        try:
+            self.process(socket, frames)
+        except InvalidMessageError as error:
+            self.refuse(socket, frames, error)
+
+    def process(self, socket: str, frames: list[bytes]) -> None:
+        """One message, by the socket's table.
+
+        Raises:
+            InvalidMessageError: It cannot be parsed, or has no handler.
+        """
+        if not 4 <= len(frames) <= limits.FRAMES_MAX or frames[1]:
+            raise InvalidMessageError(f"{len(frames)} frames; expected identity, empty, version, command, …")
+        version, command = frames[2], frames[3]
+        handler = self.handlers[socket].get((version, command))
+        if handler is None:
+            if version not in (v1.VERSION, v2.VERSION):
+                raise InvalidMessageError(f"version {version[:20]!r}", "unsupported_version")
+            raise InvalidMessageError(f"command {command[:40]!r} on the {socket}", "unknown_command")
+        if len(frames) < 5:
+            raise InvalidMessageError(f"{command.decode()} ends after its command")
+        if handler.body is None:
+            getattr(self, handler.method)(frames[0], v1.text(frames[4]), frames[5:])
+            return
+        try:
+            body = v2.decode(frames[4], handler.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidMessageError(f"the body of {command.decode()}: {error}") from error
+        getattr(self, handler.method)(frames[0], body)
+
+    def refuse(self, socket: str, frames: list[bytes], error: InvalidMessageError) -> None:
+        """Counts and notes a message that was not understood, and tells a peer that speaks eMQP/2.0."""
+        self.refusals[error.reason] += 1
+        text = str(error)[: limits.REFUSAL_TEXT_CHARS_MAX]
+        self.note("warning", error.reason, f"refused a message on the {socket}, {error.reason}: {text}")
+        if len(frames) > 2 and frames[2] == v2.VERSION:
+            self.send_refused(socket, frames[0], 0, error.reason, text)
+
+    def send_refused(self, socket: str, peer: PeerId, n: int, reason: str, text: str) -> None:
+        self.outbox.send(socket, peer, v2.encode(b"REFUSED", v2.Refused(n, reason, text)))
+
+    def note(self, level: str, key: str, text: str) -> None:
+        """Leaves a sentence for whoever runs the loop to log."""
+        if len(self.notes) < limits.BATCH_JOBS_MAX:
+            self.notes.append(Note(level, key, text))
+
+    def new_id(self) -> str:
+        """An id for a message of ours, unique over restarts."""
+        self._messages += 1
+        return f"router-{self.ledger.epoch}-{self._messages}"
+
+    # ---- what the parts provide ---------------------------------------------------------------------------
+
+    def on_unreachable(self, socket: str, peer: PeerId) -> None:
+        """A send found that the peer's connection is gone."""
+        if socket == BACKEND:
+            manager = self.pool.managers.get(peer)
+            if manager is not None and manager.suspect_since is None:
+                manager.suspect_since = self.now
+                manager.crew.rested(manager)
+        elif peer in self.schedulers:
+            self.forget_scheduler(peer)
+
+    def check_peers(self, drained: bool) -> None:
+        raise NotImplementedError
+
+    def hand_out(self) -> None:
+        raise NotImplementedError
+
+    def reply_1_0(self, peer: PeerId, result: v2.Result) -> None:
+        raise NotImplementedError
+
+    def forget_scheduler(self, scheduler_id: PeerId) -> None:
+        raise NotImplementedError
+
+    def beat(self, manager: Manager) -> list[bytes]:
+        """The frames of a heartbeat to a manager, in its own version."""
+        if manager.wire == 1:
+            return v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}")
+        return v2.encode(b"HEARTBEAT", v2.Beat(self.wall, manager.sent))
+
+
+def fact_of(incarnation: Incarnation) -> str:
+    """The name of the fact that a manager is connected."""
+    return f"{MANAGER_FACT}{incarnation.name}:{incarnation.nonce}"

@@ -1,0 +1,88 @@
+"""What a turn wants sent, held back until what it says is durable.
+
+Jobs for one manager and results for one client are collected over the turn, so that each leaves in as few messages as
+their size allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from eventmq import limits
+from eventmq.broker.pool import Manager, PeerId
+from eventmq.protocol import v2
+from eventmq.protocol.v2 import Job, Result
+
+FRONTEND = "frontend"
+BACKEND = "backend"
+ADMINISTRATIVE = "administrative"
+
+
+class Send(NamedTuple):
+    """One message on its way: the socket, who gets it, the frames behind the identity."""
+
+    socket: str
+    peer: PeerId
+    frames: list[bytes]
+
+
+class Outbox:
+    """Messages of one turn."""
+
+    def __init__(self) -> None:
+        self.messages: list[Send] = []
+        self.jobs: dict[Manager, list[Job]] = {}
+        self.results: dict[PeerId, list[Result]] = {}
+
+    def send(self, socket: str, peer: PeerId, frames: list[bytes]) -> None:
+        self.messages.append(Send(socket, peer, frames))
+
+    def hand(self, manager: Manager, jobs: list[Job]) -> None:
+        """Jobs for a manager that speaks eMQP/2.0."""
+        waiting = self.jobs.get(manager)
+        if waiting is None:
+            self.jobs[manager] = jobs
+        else:
+            waiting.extend(jobs)
+
+    def tell(self, client: PeerId, result: Result) -> None:
+        """A result for a client that speaks eMQP/2.0."""
+        self.results.setdefault(client, []).append(result)
+
+    def drain(self) -> list[Send]:
+        """All messages, and an empty outbox."""
+        messages, self.messages = self.messages, []
+        for manager, jobs in self.jobs.items():
+            n = manager.sent - len(jobs)
+            for batch in batches(jobs, lambda job: len(job.payload)):
+                n += len(batch)
+                messages.append(Send(BACKEND, manager.id, v2.encode(b"REQUEST", v2.Request(n, batch))))
+        for client, results in self.results.items():
+            for some in batches(results, lambda result: len(result.value)):
+                messages.append(Send(FRONTEND, client, v2.encode(b"REPLY", v2.Results(some))))
+        self.jobs, self.results = {}, {}
+        return messages
+
+    def drop(self, manager: Manager) -> None:
+        """A manager is gone: what it was to get stays here no longer."""
+        self.jobs.pop(manager, None)
+
+
+T = TypeVar("T")
+
+
+def batches(items: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """`items` in pieces of at most `BATCH_JOBS_MAX` items and about `BATCH_BYTES`."""
+    if len(items) <= limits.BATCH_JOBS_MAX and sum(map(size_of, items)) <= limits.BATCH_BYTES:
+        yield items
+        return
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        if batch and (size >= limits.BATCH_BYTES or len(batch) >= limits.BATCH_JOBS_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += size_of(item)
+    yield batch

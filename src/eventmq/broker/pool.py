@@ -1,0 +1,224 @@
+"""The job managers that are connected: what they serve, their credit, what they hold, when they were last heard.
+
+Owns each manager's credit and holdings; knows nothing of jobs' states. Managers that announced the same queues form one
+crew, and a crew knows which of its queues have waiting jobs, so finding work for a manager and a manager for work costs
+the same with one queue or ten thousand. Within a crew the least recently used manager comes first; within a manager's
+queues the heaviest weight, and equal weights take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from eventmq.protocol.v2 import Job
+
+Queues = tuple[tuple[int, str], ...]
+"""(weight, name), heaviest first."""
+
+PeerId = bytes | str
+"""What a ROUTER socket calls a connection; callers of the published API may use text."""
+
+
+class Incarnation(NamedTuple):
+    """One run of one manager process: its stable name, and a nonce made when it started."""
+
+    name: str
+    nonce: str
+
+
+class Manager:
+    """One connected job manager.
+
+    The published API reads it as a mapping: `queues`, `hb`, `available_slots`.
+
+    Attributes:
+        id: Its connection.
+        wire: 1 or 2, the major version it speaks.
+        incarnation: Its name and nonce; a 2020 manager has its connection for both.
+        crew: Those that serve the same queues.
+        limit: Jobs it has allowed us to send in this session.
+        sent: Jobs sent in this session.
+        held: What is handed out to it, by job id.
+        heard: Monotonic time of its last frame.
+        told: Monotonic time of our last beat.
+        suspect_since: Monotonic time at which its connection was found gone; None = it is there.
+        draining: It takes no more jobs.
+        about: What it told of itself, for people.
+        finished: Jobs that it has brought to an end.
+    """
+
+    __slots__ = (
+        "about", "crew", "draining", "finished", "heard", "held", "id",
+        "incarnation", "limit", "sent", "suspect_since", "told", "wire",
+    )  # fmt: skip
+
+    def __init__(self, id: PeerId, wire: int, incarnation: Incarnation, crew: Crew, now: float) -> None:
+        self.id = id
+        self.wire = wire
+        self.incarnation = incarnation
+        self.crew = crew
+        self.limit = 0
+        self.sent = 0
+        self.held: dict[str, Job] = {}
+        self.heard = now
+        self.told = now
+        self.suspect_since: float | None = None
+        self.draining = False
+        self.about: dict[str, Any] = {}
+        self.finished = 0
+
+    @property
+    def credit(self) -> int:
+        """Jobs that may be sent now."""
+        if self.draining or self.suspect_since is not None:
+            return 0
+        return max(0, self.limit - self.sent)
+
+    def __getitem__(self, key: str) -> Any:
+        match key:
+            case "queues":
+                return list(self.crew.queues)
+            case "hb":
+                return self.heard
+            case "available_slots":
+                return self.credit
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        match key:
+            case "hb":
+                self.heard = value
+            case "available_slots":
+                self.limit = self.sent + value
+                self.crew.rested(self)
+            case _:
+                raise KeyError(key)
+
+
+class Crew:
+    """The managers that serve one set of queues.
+
+    Attributes:
+        queues: What they serve.
+        members: All of them.
+        idle: Those with credit, least recently used first.
+        levels: For each weight, heaviest first, its queues that have waiting jobs, next one first.
+    """
+
+    __slots__ = ("idle", "levels", "members", "queues", "weights")
+
+    def __init__(self, queues: Queues) -> None:
+        self.queues = queues
+        self.members: dict[PeerId, Manager] = {}
+        self.idle: dict[Manager, None] = {}
+        self.weights = {name: weight for weight, name in queues}
+        self.levels: dict[int, dict[str, None]] = {weight: {} for weight, _ in queues}
+
+    def rested(self, manager: Manager) -> None:
+        """The manager's credit may have changed; it keeps its place in line, or joins at the end."""
+        if manager.credit:
+            self.idle.setdefault(manager)
+        else:
+            self.idle.pop(manager, None)
+
+    def used(self, manager: Manager) -> None:
+        """The manager was handed something: it goes to the end of the line."""
+        self.idle.pop(manager, None)
+        if manager.credit:
+            self.idle[manager] = None
+
+    def next_idle(self) -> Manager | None:
+        """The least recently used manager with credit."""
+        return next(iter(self.idle), None)
+
+    def next_queue(self) -> str | None:
+        """The queue to serve next: of the heaviest weight that has work."""
+        for level in self.levels.values():
+            for queue in level:
+                return queue
+        return None
+
+    def has_work(self, queue: str) -> None:
+        self.levels[self.weights[queue]].setdefault(queue)
+
+    def no_work(self, queue: str) -> None:
+        self.levels[self.weights[queue]].pop(queue, None)
+
+    def served(self, queue: str) -> None:
+        """The queue had its turn: others of its weight come first now."""
+        level = self.levels[self.weights[queue]]
+        if queue in level:
+            del level[queue]
+            level[queue] = None
+
+    def slots(self) -> Iterator[PeerId]:
+        """Free slots as the published API shows them: in the order in which they would be used."""
+        left = {manager: manager.credit for manager in self.idle}
+        while left:
+            for manager in list(left):
+                yield manager.id
+                left[manager] -= 1
+                if not left[manager]:
+                    del left[manager]
+
+
+class Pool:
+    """All connected managers, by connection, by incarnation, by what they serve."""
+
+    def __init__(self) -> None:
+        self.managers: dict[PeerId, Manager] = {}
+        self.incarnations: dict[Incarnation, Manager] = {}
+        self.crews: dict[Queues, Crew] = {}
+        self.serving: dict[str, list[Crew]] = {}
+
+    def add(self, id: PeerId, wire: int, incarnation: Incarnation, queues: Queues, now: float) -> Manager:
+        """A new manager, without credit yet."""
+        crew = self.crews.get(queues)
+        if crew is None:
+            crew = self.crews[queues] = Crew(queues)
+            for name in crew.weights:
+                self.serving.setdefault(name, []).append(crew)
+        manager = Manager(id, wire, incarnation, crew, now)
+        crew.members[id] = manager
+        self.managers[id] = manager
+        self.incarnations[incarnation] = manager
+        return manager
+
+    def remove(self, manager: Manager) -> None:
+        """Forgets a manager; whoever calls has taken care of what it held."""
+        crew = manager.crew
+        del self.managers[manager.id]
+        del crew.members[manager.id]
+        crew.idle.pop(manager, None)
+        if self.incarnations.get(manager.incarnation) is manager:
+            del self.incarnations[manager.incarnation]
+        if not crew.members:
+            del self.crews[crew.queues]
+            for name in crew.weights:
+                self.serving[name].remove(crew)
+                if not self.serving[name]:
+                    del self.serving[name]
+
+    def crews_of(self, queue: str) -> list[Crew]:
+        """Who serves a queue; empty when nobody does."""
+        return self.serving.get(queue, [])
+
+    def slots(self) -> dict[str, list[PeerId]]:
+        """Free slots by queue, least recently used first: the published `Router.queues`."""
+        return {queue: [id for crew in crews for id in crew.slots()] for queue, crews in self.serving.items()}
+
+    def forgive(self, seconds: float) -> None:
+        """The Router itself was stalled this long: nobody is blamed for the silence."""
+        for manager in self.managers.values():
+            manager.heard += seconds
+            if manager.suspect_since is not None:
+                manager.suspect_since += seconds
+
+
+def ordered(queues: Iterable[tuple[int, str]]) -> Queues:
+    """Queues heaviest first, each name once (its heaviest weight counts)."""
+    best: dict[str, int] = {}
+    for weight, name in queues:
+        best[name] = max(weight, best.get(name, weight))
+    return tuple(sorted(((weight, name) for name, weight in best.items()), key=lambda queue: (-queue[0], queue[1])))

@@ -1,0 +1,1 @@
+"""Carries frames between processes: addresses, sockets, clock. Decides nothing about jobs."""

@@ -1,0 +1,141 @@
+"""The Router's three ROUTER sockets: frames in, frames out, nothing decided.
+
+Every option that matters is set here, on purpose (`docs/protocol.md`, section "Sockets"): no ZMTP heartbeats, they lose
+messages under back-pressure and can abort the process; ROUTER_MANDATORY and DONTWAIT, so that a peer that is gone or
+stuck is an answer and never a wait; LINGER 0, what matters is acknowledged and repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import zmq
+
+from eventmq import limits
+from eventmq.broker.outbox import Send
+from eventmq.broker.pool import PeerId
+from eventmq.errors import SettingsError
+
+
+def tune(socket: zmq.Socket[bytes]) -> None:
+    """Options that every socket of ours has, bound or connecting."""
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, limits.HWM_MESSAGES)
+    socket.setsockopt(zmq.RCVHWM, limits.HWM_MESSAGES)
+    socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES_MAX)
+    socket.setsockopt(zmq.RECONNECT_IVL, limits.RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, limits.RECONNECT_MS_MAX)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+
+
+class RouterSockets:
+    """ROUTER sockets by name, bound to their addresses.
+
+    Attributes:
+        addresses: Where each is really bound; port 0 has become a number.
+    """
+
+    def __init__(self, addresses: dict[str, str]) -> None:
+        """Binds all of them.
+
+        Raises:
+            SettingsError: An address cannot be bound; none is then.
+        """
+        self.context = zmq.Context()
+        self.context.setsockopt(zmq.MAX_SOCKETS, 1023)
+        self.sockets: dict[str, zmq.Socket[bytes]] = {}
+        self.addresses: dict[str, str] = {}
+        self.poller = zmq.Poller()
+        try:
+            for name, address in addresses.items():
+                socket = self.context.socket(zmq.ROUTER)
+                self.sockets[name] = socket
+                tune(socket)
+                socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+                socket.setsockopt(zmq.BACKLOG, limits.BACKLOG)
+                self._bind(name, address)
+                self.poller.register(socket, zmq.POLLIN)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, name: str, address: str) -> None:
+        try:
+            self.sockets[name].bind(address)
+        except zmq.ZMQError as error:
+            reason = "another process listens there already" if error.errno == zmq.EADDRINUSE else str(error)
+            raise SettingsError(f"{name}: cannot listen on {address}: {reason}. Choose another {name}_addr.") from error
+        self.addresses[name] = self.sockets[name].getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+
+    def rebind(self, addresses: dict[str, str]) -> list[str]:
+        """Moves sockets to new addresses; connections that are open stay.
+
+        Returns:
+            The names of those that moved.
+
+        Raises:
+            SettingsError: A new address cannot be bound; that socket stays where it was.
+        """
+        moved = []
+        for name, address in addresses.items():
+            before = self.addresses[name]
+            if address in (before, ""):
+                continue
+            self._bind(name, address)
+            self.sockets[name].unbind(before)
+            moved.append(name)
+        return moved
+
+    def wake_by(self, descriptor: int) -> None:
+        """A file descriptor that ends `receive`'s waiting when it becomes readable; its owner reads it."""
+        self.poller.register(descriptor, zmq.POLLIN)
+
+    def receive(self, until: float) -> tuple[list[tuple[str, list[bytes]]], bool]:
+        """What has arrived, waiting for something until the monotonic time `until`.
+
+        Returns:
+            (socket, frames) in order of arrival within a socket, and whether that was all there was.
+        """
+        received: list[tuple[str, list[bytes]]] = []
+        ready = dict(self.poller.poll(max(0, (until - time.monotonic()) * 1000)))
+        drained = True
+        for name, socket in self.sockets.items():
+            if socket not in ready:
+                continue
+            for _ in range(limits.TURN_MESSAGES_MAX):
+                try:
+                    received.append((name, socket.recv_multipart(zmq.DONTWAIT)))
+                except zmq.Again:
+                    break
+            else:
+                drained = False
+        return received, drained
+
+    def send(self, messages: Iterable[Send]) -> list[tuple[str, PeerId]]:
+        """Sends without ever waiting.
+
+        Returns:
+            Peers whose connection is gone. A peer that does not read (its high-water mark is reached) loses the
+            message, as one whose connection breaks would: what matters is repeated until acknowledged.
+        """
+        gone: list[tuple[str, PeerId]] = []
+        for name, peer, frames in messages:
+            identity = peer.encode() if isinstance(peer, str) else peer
+            try:
+                self.sockets[name].send_multipart([identity, *frames], zmq.DONTWAIT)
+            except zmq.Again:
+                continue
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                gone.append((name, peer))
+        return gone
+
+    def close(self) -> None:
+        """Closes everything at once."""
+        self.context.destroy(linger=0)

@@ -1,0 +1,210 @@
+"""eMQP/1.0, the wire of the 2020 release: text frames, one job in each message.
+
+    ''  'eMQP/1.0'  COMMAND  message-id  frame…
+
+A job crosses into our own form (`v2.Job`) when it is parsed and back when it is written, so nothing behind this module
+knows that there are two. Source: `docs/protocol.md`, section 2.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventmq.errors import InvalidMessageError
+from eventmq.protocol import calls, v2
+
+VERSION = b"eMQP/1.0"
+
+TIMEOUT_VALUE = "TimeoutError"
+"""What a 2020 manager replies for a job that it killed at its timeout; no job's own text can be told from it."""
+
+
+class Headers(NamedTuple):
+    """The headers frame: `reply-requested,retry-count:3,timeout:60`. Absent = off.
+
+    Attributes:
+        reply_requested: The client wants the result, not only the receipt.
+        retry_count: Run a failing job up to so many more times.
+        timeout_s: Kill the job after this time; 0 = never, None = not given.
+        guarantee: The system makes sure that the job completes. Ours always does.
+        nohaste: A schedule's first run comes after one interval.
+        run_count: A schedule ends after so many runs; None = never.
+    """
+
+    reply_requested: bool = False
+    retry_count: int = 0
+    timeout_s: float | None = None
+    guarantee: bool = False
+    nohaste: bool = False
+    run_count: int | None = None
+
+
+class Payload(msgspec.Struct):
+    """The call in a 1.0 payload, `["run", {…}]`; 0.3.13 leaves no key out, others may."""
+
+    path: str
+    callable: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    class_args: list[Any] = []
+    class_kwargs: dict[str, Any] = {}
+
+
+_payload_decoder = msgspec.json.Decoder(tuple[str, Payload])
+
+
+def encode(command: bytes, message_id: str, *frames: str | bytes) -> list[bytes]:
+    """The frames of one message, without the identity that a ROUTER socket puts in front."""
+    return [
+        b"",
+        VERSION,
+        command,
+        message_id.encode(),
+        *(f.encode() if isinstance(f, str) else f for f in frames),
+    ]
+
+
+def text(frame: bytes) -> str:
+    """A frame as text.
+
+    Raises:
+        InvalidMessageError: It is not UTF-8.
+    """
+    try:
+        return frame.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessageError(f"a frame is not UTF-8 text: {frame[:40]!r}") from error
+
+
+def parse_headers(frame: str) -> Headers:
+    """The headers frame. Unknown headers are ignored, as 0.3.13 does.
+
+    Raises:
+        InvalidMessageError: A number is not one.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in frame.split(","))):
+        key, _, value = part.partition(":")
+        try:
+            match key:
+                case "reply-requested" | "guarantee" | "nohaste":
+                    found[key.replace("-", "_")] = True
+                case "retry-count" | "run_count":
+                    found[key.replace("-", "_")] = int(value)
+                case "timeout":
+                    found["timeout_s"] = float(value)
+        except ValueError as error:
+            raise InvalidMessageError(f"header {part!r}: expected a number after the colon") from error
+    return Headers(**found)
+
+
+def format_headers(headers: Headers) -> str:
+    """The inverse of `parse_headers`."""
+    parts = ["reply-requested"] if headers.reply_requested else []
+    if headers.retry_count:
+        parts.append(f"retry-count:{headers.retry_count}")
+    if headers.timeout_s is not None:
+        parts.append(f"timeout:{headers.timeout_s:g}")
+    return ",".join(parts)
+
+
+def parse_call(frame: bytes) -> Payload:
+    """The call in a payload frame.
+
+    Raises:
+        InvalidMessageError: Not `["run", {"path": …, "callable": …}]`.
+    """
+    try:
+        verb, payload = _payload_decoder.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessageError(f"the payload is not a job: {error}") from error
+    if verb != "run":
+        raise InvalidMessageError(f"the payload's verb is {verb[:40]!r}, expected 'run'")
+    return payload
+
+
+def parse_request(message_id: str, frames: list[bytes]) -> tuple[v2.Job, Headers]:
+    """A job from the frames of a REQUEST after its message id: queue, headers, payload.
+
+    Raises:
+        InvalidMessageError: It is not a REQUEST.
+    """
+    if len(frames) < 3:
+        raise InvalidMessageError(f"REQUEST has {len(frames)} frames after its id, expected queue, headers, payload")
+    headers = parse_headers(text(frames[1]))
+    call = parse_call(frames[2])
+    timeout_s = None if headers.timeout_s is None else max(0.0, headers.timeout_s)
+    options = v2.pack(v2.Options(timeout_s=timeout_s)) if timeout_s is not None else b""
+    name = calls.join_name(call.path, call.callable)
+    payload = calls.pack_call(call.args, call.kwargs, call.class_args, call.class_kwargs)
+    return v2.Job(message_id, text(frames[0]), name, payload, 0, options), headers
+
+
+def format_request(job: v2.Job, timeout_s: float | None) -> list[bytes]:
+    """The frames of a REQUEST to a manager, with the reply always requested: without it nothing says that a job ended.
+
+    Raises:
+        InvalidMessageError: The arguments have no form in JSON.
+    """
+    path, function = calls.split_name(job.name)
+    try:
+        call = calls.unpack_call(job.payload)
+        payload = msgspec.json.encode(
+            (
+                "run",
+                {
+                    "path": path,
+                    "callable": function,
+                    "args": call.args,
+                    "kwargs": call.kwargs,
+                    "class_args": call.class_args,
+                    "class_kwargs": call.class_kwargs,
+                },
+            )
+        )
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidMessageError(f"the arguments of {job.name} cannot be written as JSON: {error}") from error
+    headers = format_headers(Headers(reply_requested=True, timeout_s=timeout_s))
+    return encode(b"REQUEST", job.id, job.queue, headers, payload)
+
+
+def parse_reply(frames: list[bytes]) -> tuple[str, Any]:
+    """Job id and value from the frames of a manager's REPLY after its message id: JSON, original message id.
+
+    Raises:
+        InvalidMessageError: It is not a REPLY.
+    """
+    if len(frames) < 2:
+        raise InvalidMessageError(f"REPLY has {len(frames)} frames after its id, expected value and original id")
+    try:
+        value = json.loads(frames[0])
+    except ValueError as error:
+        raise InvalidMessageError(f"the value of a REPLY is not JSON: {error}") from error
+    if isinstance(value, dict) and "value" in value:
+        value = value["value"]
+    return text(frames[1]), value
+
+
+def format_value(value: Any) -> bytes:
+    """The value frame of a REPLY. What JSON lacks is written as msgspec does: times as ISO text, bytes as base64."""
+    try:
+        return msgspec.json.encode({"value": value})
+    except (TypeError, ValueError):
+        return msgspec.json.encode({"value": str(value)})
+
+
+def parse_queues(frame: str) -> list[tuple[int, str]]:
+    """The queues frame of an INFORM: JSON `[[weight, name], …]`, or empty for the default queues.
+
+    Raises:
+        InvalidMessageError: It is neither.
+    """
+    if not frame:
+        return []
+    try:
+        return msgspec.json.decode(frame, type=list[tuple[int, str]])
+    except msgspec.MsgspecError as error:
+        raise InvalidMessageError(f"queues are {frame[:80]!r}, expected JSON [[weight, name], …]") from error

@@ -1,0 +1,244 @@
+"""The Router: the only owner of every job's state, and the only writer of the store.
+
+`Router` is the published class. What it decides stands in `broker/`, one file for each of its sockets; what is here is
+the process around it: the sockets, the clock, the signals, the log, and the one loop.
+
+    received = sockets.receive(until=router.next_deadline())
+    messages = router.turn(received, …)         # decide, commit
+    gone     = sockets.send(messages)           # only now is anything visible
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, ClassVar
+
+from eventmq import limits
+from eventmq.broker import administrative, backend, frontend
+from eventmq.broker.administrative import Administrative
+from eventmq.broker.backend import Backend
+from eventmq.broker.core import Handlers, Policy
+from eventmq.broker.frontend import Frontend
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.pool import PeerId
+from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, SettingsError, UnknownQueueError
+from eventmq.logs import Limited, setup
+from eventmq.net.signals import Wakeup
+from eventmq.net.sockets import RouterSockets
+from eventmq.protocol import v1
+from eventmq.settings import Settings, load
+from eventmq.store.base import Store
+from eventmq.store.memory import MemoryStore
+from eventmq.store.open import open_store
+
+__all__ = ["InvalidMessageError", "NoAvailableWorkerSlotsError", "Router", "UnknownQueueError", "run"]
+
+log = logging.getLogger("eventmq.router")
+
+FRONTEND_ADDR = "tcp://127.0.0.1:47291"
+BACKEND_ADDR = "tcp://127.0.0.1:47290"
+ADMINISTRATIVE_ADDR = "tcp://127.0.0.1:47293"
+
+LAST_WORDS_S = 0.2
+"""When the Router ends, results that are on their way get this long to arrive."""
+
+
+class Router(Frontend, Backend, Administrative):
+    """Routes jobs to job managers, which are in named queues.
+
+    Args:
+        store: Where jobs are remembered; None = in memory.
+        policy: What an operator may set.
+        clock: Monotonic seconds.
+        wall_clock: Seconds since the epoch.
+        reload: On SIGHUP: reads the configuration again, returns the addresses by socket.
+    """
+
+    handlers: ClassVar[dict[str, Handlers]] = {
+        FRONTEND: frontend.HANDLERS,
+        BACKEND: backend.HANDLERS,
+        ADMINISTRATIVE: administrative.HANDLERS,
+    }
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        reload: Callable[[], dict[str, str]] = dict,
+    ) -> None:
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.reload = reload
+        self.sockets: RouterSockets | None = None
+        self.unreachable: list[tuple[str, PeerId]] = []
+        self.limited = Limited(log)
+        self._reload_wanted = False
+        self._end_at: float | None = None
+        super().__init__(store or MemoryStore(), policy or Policy(), clock(), wall_clock())
+
+    # ---- the process ---------------------------------------------------------------------------------
+
+    def start(
+        self,
+        frontend_addr: str = FRONTEND_ADDR,
+        backend_addr: str = BACKEND_ADDR,
+        administrative_addr: str = ADMINISTRATIVE_ADDR,
+    ) -> None:
+        """Listens for requests, job managers and administrative commands, and runs until it is told to end.
+
+        Raises:
+            SettingsError: An address cannot be bound.
+            StoreError: The store failed; nothing was acknowledged that it does not hold.
+        """
+        addresses = {FRONTEND: frontend_addr, BACKEND: backend_addr, ADMINISTRATIVE: administrative_addr}
+        self.sockets = RouterSockets(addresses)
+        log.info("listening: %s", ", ".join(f"{name} {at}" for name, at in self.sockets.addresses.items()))
+        try:
+            with Wakeup({signal.SIGTERM: self.sigterm_handler, signal.SIGINT: self.sigterm_handler}) as wakeup:
+                if hasattr(signal, "SIGHUP"):
+                    wakeup.handle(signal.SIGHUP, self.sighup_handler)
+                self.sockets.wake_by(wakeup.descriptor)
+                while not self.ended:
+                    self.loop_once()
+                    wakeup.clear()
+            self.say_goodbye()
+            self.sockets.send(self.outbox.drain())
+        finally:
+            self.sockets.close()
+            self.store.close()
+        log.info("ended")
+
+    def loop_once(self) -> None:
+        """Receives, decides, commits, sends: one turn with the real sockets and clock."""
+        assert self.sockets is not None
+        received, drained = self.sockets.receive(self.next_deadline())
+        if self._reload_wanted:
+            self._rebind()
+        messages = self.turn(received, self.unreachable, self.clock(), self.wall_clock(), drained)
+        self.unreachable = self.sockets.send(messages)
+        if self.notes:
+            for note in self.notes:
+                self.limited.log(logging.getLevelNamesMapping()[note.level.upper()], note.key, note.text, self.now)
+            self.notes.clear()
+
+    def router_main(self) -> None:
+        """Starts the router with logging and settings."""
+        settings = load("router")
+        setup(settings.log_level)
+        self.start(settings.frontend_addr, settings.backend_addr, settings.administrative_addr)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop is to stop: told to, and results on their way have had time to come in."""
+        if not self.received_disconnect:
+            return False
+        if self._end_at is None:
+            self._end_at = self.now + LAST_WORDS_S
+            self._drain_until = self.now + limits.DRAIN_S
+        return self.now >= self._end_at and (self.drained or self.now >= self._drain_until)
+
+    def next_deadline(self) -> float:
+        """Monotonic time at which the loop has to turn even if nothing arrives."""
+        deadline = super().next_deadline()
+        return min(deadline, self.now + LAST_WORDS_S / 2) if self.received_disconnect else deadline
+
+    # ---- signals -------------------------------------------------------------------------------------
+
+    def sighup_handler(self, signum: int, frame: FrameType | None) -> None:
+        """Reloads the configuration and rebinds the ports, before the next turn."""
+        self._reload_wanted = True
+
+    def sigterm_handler(self, signum: int, frame: FrameType | None) -> None:
+        """Ends in order: nothing new, results in flight are taken in, goodbye. A second signal ends at once."""
+        if self.received_disconnect:
+            self._end_at = self._drain_until = self.now
+        self.on_disconnect("", [])
+
+    def _rebind(self) -> None:
+        assert self.sockets is not None
+        self._reload_wanted = False
+        try:
+            moved = self.sockets.rebind(self.reload())
+        except SettingsError as error:
+            log.error("reload: %s The Router goes on as before.", error)
+        else:
+            log.info("reloaded; moved: %s", ", ".join(moved) or "nothing")
+
+    # ---- the rest of the published API -----------------------------------------------------------------
+
+    @classmethod
+    def prioritize_queue_list(cls, unprioritized_iterable: Iterable[Any]) -> tuple[Any, ...]:
+        """`(priority, …)` elements in descending priority; equal ones keep their order.
+
+        Raises:
+            IndexError: An element has no 0-index.
+        """
+        return tuple(sorted(unprioritized_iterable, key=lambda element: element[0], reverse=True))
+
+    def send_heartbeat(self, socket: str, recipient: PeerId) -> str:
+        """Sends a heartbeat to an eMQP/1.0 peer.
+
+        Returns:
+            The id of the HEARTBEAT.
+        """
+        id = self.new_id()
+        self.beats["sent"] += 1
+        self.outbox.send(socket, recipient, v1.encode(b"HEARTBEAT", id, f"{self.wall:.2f}"))
+        return id
+
+    def reset_heartbeat_counters(self) -> None:
+        """Sets the heartbeat counters back to 0."""
+        self.beats.clear()
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The part of the settings that decides."""
+    return Policy(
+        result_ttl_s=settings.result_ttl,
+        crash_limit=settings.crash_limit,
+        heartbeat_s=settings.heartbeat_interval,
+        silence_s=settings.heartbeat_timeout,
+        default_queues=((settings.default_queue_weight, settings.default_queue_name),),
+    )
+
+
+def addresses_of(settings: Settings) -> dict[str, str]:
+    """Where each socket listens."""
+    return {
+        FRONTEND: settings.frontend_addr,
+        BACKEND: settings.backend_addr,
+        ADMINISTRATIVE: settings.administrative_addr,
+    }
+
+
+def run(settings: Settings) -> int:
+    """Runs a Router in this process until it is told to end.
+
+    Args:
+        settings: Of the component `router`; on SIGHUP they are read again.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SettingsError: An address cannot be bound.
+        StoreError: The store cannot be opened, or failed.
+    """
+    store = open_store(settings.store, settings.durability)
+    try:
+        router = Router(store, policy_of(settings), reload=lambda: addresses_of(settings.reload()))
+    except BaseException:
+        store.close()
+        raise
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    log.info("store %s, durability %s, epoch %d", settings.store, settings.durability, router.ledger.epoch)
+    router.start(settings.frontend_addr, settings.backend_addr, settings.administrative_addr)
+    return 0
