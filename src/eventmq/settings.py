@@ -1,0 +1,346 @@
+"""Every setting: its name, form, default, where it may stand, what it does; and how its value is found.
+
+    flag  >  environment EVENTMQ_<NAME>  >  INI file (-C or EVENTMQ_CONFIG_FILE)  >  default
+
+The class `Settings` is the table: one field per setting. A process loads its settings once, from arguments
+(flags, environment, path), and passes them on. What is unknown is an error that names the place and the
+nearest known name; nothing is ignored in silence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eventmq import inifile, limits, values
+from eventmq.errors import SettingsError
+from eventmq.net import address
+
+COMPONENTS = {
+    "router": ("global", "router"),
+    "jobmanager": ("global", "jobmanager"),
+    "scheduler": ("global", "scheduler"),
+    "client": ("global",),
+    "admin": ("global", "router"),
+}
+"""Who loads settings, and the sections it reads, the later one winning. `admin` seeks where the Router binds."""
+
+SECTIONS = ("global", "router", "jobmanager", "scheduler")
+
+SECTION_OF_2020 = "publisher"
+"""Files of 0.3.13 have this section. It is accepted and noted; nothing here reads it."""
+
+PREFIX = "EVENTMQ_"
+CONFIG_FILE = "EVENTMQ_CONFIG_FILE"
+ALIASES = {"broker_addr": "EMQ_BROKER_ADDR"}
+"""Variables of 0.3.13 outside the prefix."""
+
+
+# ---- the table --------------------------------------------------------------------------------
+
+
+def bind_address(text: str) -> str:
+    """An address to listen on, checked."""
+    return str(address.parse(text))
+
+
+def peer_address(text: str) -> str:
+    """An address to connect to, checked; empty = none."""
+    return str(address.parse_connect(text)) if text.strip() else ""
+
+
+def default_store(environ: Mapping[str, str] = os.environ) -> str:
+    """The store in the user's state folder, where programs keep what must outlive them."""
+    home = Path(environ.get("HOME") or Path.home())
+    if sys.platform == "darwin":
+        folder = home / "Library" / "Application Support" / "EventMQ"
+    else:
+        folder = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "eventmq"
+    return f"sqlite:///{folder / 'eventmq.db'}"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _setting(read: Callable[[str], Any], default: Any, sections: str, help: str) -> Any:
+    """One row: its reader, its default or what makes it, where it may stand besides [global], its help."""
+    metadata = {"read": read, "sections": ("global", *sections.split()), "help": help}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_ALL = "router jobmanager scheduler"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """The settings of one process. Seconds are floats; lists are tuples; what is empty is not set."""
+
+    broker_addr: str = _setting(
+        peer_address, "", "", "Router's frontend, for clients. Empty: a job runs where it is called."
+    )
+    frontend_addr: str = _setting(
+        bind_address,
+        "tcp://127.0.0.1:47291",
+        "router",
+        "Where the Router listens for clients and schedulers.",
+    )
+    backend_addr: str = _setting(
+        bind_address, "tcp://127.0.0.1:47290", "router", "Where the Router listens for job managers."
+    )
+    administrative_addr: str = _setting(
+        bind_address, "tcp://127.0.0.1:47293", "router", "Where the Router listens for emq-cli."
+    )
+    worker_addr: str = _setting(
+        peer_address, "tcp://127.0.0.1:47290", "jobmanager", "Router's backend, for job managers."
+    )
+    scheduler_addr: str = _setting(
+        peer_address, "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers."
+    )
+    allow_insecure_bind: bool = _setting(
+        values.switch, False, "router", "Let the Router listen where other machines reach it, unprotected."
+    )
+
+    store: str = _setting(str.strip, default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
+    durability: str = _setting(
+        values.choice("full", "process", "none"),
+        "full",
+        "router",
+        "What an accepted job survives: full = a power cut, process = kill -9 of everything, none = nothing.",
+    )
+    default_queue_name: str = _setting(values.queue_name, "default", "router", "Queue of managers that name none.")
+    default_queue_weight: int = _setting(values.queue_weight, values.QUEUE_WEIGHT, "router", "Weight of that queue.")
+    result_ttl: float = _setting(
+        values.duration, limits.RESULT_TTL_S, "router", "How long a finished job's outcome is kept."
+    )
+    crash_limit: int = _setting(
+        values.whole(1),
+        limits.CRASH_LIMIT,
+        "router",
+        "Worker processes a job may take down before it is dead.",
+    )
+
+    name: str = _setting(values.label, "", "jobmanager", "Name of the job manager, for people.")
+    queues: tuple[tuple[int, str], ...] = _setting(
+        values.queues, (), "jobmanager", "Queues to serve: email:15,default:10. Heavier ones first."
+    )
+    concurrent_jobs: int = _setting(
+        values.whole(1, 1_000), cores, "jobmanager", "Worker processes. Default: one per core."
+    )
+    modules: tuple[str, ...] = _setting(values.modules, (), "jobmanager", "Modules that workers import at start.")
+    allow_any_callable: bool = _setting(
+        values.switch, False, "jobmanager", "Run functions without the @job mark too, as 0.3.13 did."
+    )
+    max_job_count: int = _setting(
+        values.whole(0), 0, "jobmanager", "Jobs after which a worker process is replaced. 0 = never."
+    )
+    subprocess_setup_func: str = _setting(
+        values.function, "", "jobmanager", "module.function that each worker process calls first."
+    )
+    job_entry_func: str = _setting(values.function, "", "jobmanager", "module.function to call before each job.")
+    job_exit_func: str = _setting(values.function, "", "jobmanager", "module.function to call after each job.")
+    global_timeout: float = _setting(
+        values.duration, limits.JOB_TIMEOUT_S, "jobmanager", "Kill a job after this long. 0 = never."
+    )
+    wire: str = _setting(
+        values.choice("2.0", "1.0"), "2.0", "jobmanager", "eMQP version to speak; 1.0 for a Router of 2020."
+    )
+
+    drain_s: float = _setting(
+        values.duration, limits.DRAIN_S, "router jobmanager", "How long SIGTERM lets running jobs finish."
+    )
+    heartbeat_interval: float = _setting(values.duration, limits.HEARTBEAT_S, _ALL, "Time between beats.")
+    heartbeat_timeout: float = _setting(
+        values.duration, limits.SILENCE_S, _ALL, "Silence after which the Router gives a peer up."
+    )
+    log_level: str = _setting(
+        values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", _ALL, "Least level to log."
+    )
+    super_debug: bool = _setting(values.switch, False, _ALL, "Log everything, whatever log_level says.")
+    hide_heartbeat_logs: bool = _setting(values.switch, True, _ALL, "Leave heartbeats out of debug logs.")
+
+    source: Source | None = dataclasses.field(default=None, compare=False)
+
+    def origin(self, name: str) -> str:
+        """Where the value of setting `name` came from, for people."""
+        return self.source.origins.get(name, "default") if self.source else "default"
+
+    def reload(self, environ: Mapping[str, str] | None = None) -> Settings:
+        """The same flags over the file and environment as they are now.
+
+        Raises:
+            SettingsError: They are no longer right; the present settings stand.
+        """
+        if self.source is None:
+            return self
+        return load(self.source.component, self.source.flags, environ, self.source.path)
+
+    def __repr__(self) -> str:
+        shown = (f"{row.name}={public(getattr(self, row.name))!r}" for row in table())
+        return f"Settings({', '.join(shown)})"
+
+
+class Source(NamedTuple):
+    """What settings were loaded from, enough to load them again, and the place of each that is no default."""
+
+    component: str
+    flags: Mapping[str, str | None]
+    path: Path | None
+    origins: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def table() -> Iterator[dataclasses.Field[Any]]:
+    """The rows: `name`, and in `metadata` `read`, `sections` and `help`."""
+    return (row for row in dataclasses.fields(Settings) if row.metadata)
+
+
+_ROWS = {row.name: row for row in table()}
+
+
+def public(value: Any) -> Any:
+    """The value as it may be shown: a URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value) if isinstance(value, str) else value
+
+
+# ---- loading ----------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """One value as it was written, and where."""
+
+    name: str
+    text: str
+    place: str
+
+
+def load(
+    component: str,
+    flags: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Settings:
+    """The settings of one component.
+
+    Args:
+        component: A key of `COMPONENTS`.
+        flags: Text given on the command line, by setting; None = not given.
+        environ: The environment; the process's own by default.
+        path: The INI file; that of `EVENTMQ_CONFIG_FILE` by default.
+
+    Raises:
+        SettingsError: Something is unknown, malformed, or contradicts something else.
+    """
+    environ = os.environ if environ is None else environ
+    flags = flags or {}
+    file = Path(path or environ[CONFIG_FILE]) if path or environ.get(CONFIG_FILE) else None
+    found, notes = _from_file(component, file) if file else ([], ())
+    found += _from_environment(environ)
+    found += [_Found(name, text, "the command line") for name, text in flags.items() if text is not None]
+    written = {one.name: one for one in found}
+    read = {name: _read(one) for name, one in written.items()}
+    read.setdefault("store", default_store(environ))
+    origins = {name: one.place for name, one in written.items()}
+    settings = Settings(**read, source=Source(component, dict(flags), file, origins, notes))
+    _check(component, settings)
+    return settings
+
+
+def _read(found: _Found) -> Any:
+    try:
+        return _ROWS[found.name].metadata["read"](found.text)
+    except ValueError as error:
+        shown = public(found.text)
+        raise SettingsError(f"{found.place}: {found.name} expects {error}, not {shown!r}") from None
+
+
+def _check(component: str, settings: Settings) -> None:
+    """What no single value shows."""
+    if not settings.heartbeat_interval < settings.heartbeat_timeout:
+        raise SettingsError(
+            f"heartbeat_interval ({settings.heartbeat_interval:g} s) must be shorter than "
+            f"heartbeat_timeout ({settings.heartbeat_timeout:g} s)"
+        )
+    if component == "router":
+        check_exposure(settings)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse addresses that other machines can reach, unless that was asked for in words.
+
+    Raises:
+        SettingsError: One of the Router's addresses is not loopback and `allow_insecure_bind` is off.
+    """
+    for name in ("frontend_addr", "backend_addr", "administrative_addr"):
+        text = getattr(settings, name)
+        if not settings.allow_insecure_bind and not address.is_loopback(address.parse(text)):
+            raise SettingsError(
+                f"{name} {text} is open to other machines, and whoever reaches it can run jobs. "
+                "Bind to 127.0.0.1, or set allow_insecure_bind = true if that network is trusted"
+            )
+
+
+# ---- the environment ----------------------------------------------------------------------------
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[_Found]:
+    found = [_Found(name, environ[alias], alias) for name, alias in ALIASES.items() if alias in environ]
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable == CONFIG_FILE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in _ROWS or not variable.isupper():
+            known = [PREFIX + row.upper() for row in _ROWS] + [CONFIG_FILE]
+            raise SettingsError(f"environment: no setting is called {variable}{_near(variable.upper(), known)}")
+        alias = ALIASES.get(name, variable)
+        if environ.get(alias, environ[variable]) != environ[variable]:
+            raise SettingsError(f"environment: {variable} and {alias} disagree; set one of them")
+        found.append(_Found(name, environ[variable], variable))
+    return found
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# ---- the file -------------------------------------------------------------------------------------
+
+
+def _from_file(component: str, file: Path) -> tuple[list[_Found], tuple[str, ...]]:
+    """The values in the component's sections, and notes for the log. All sections are checked."""
+    entries = inifile.read(file)
+    notes: list[str] = []
+    for entry in entries:
+        place = f"{file}:{entry.line}"
+        if entry.section == SECTION_OF_2020:
+            notes += [] if entry.name else [f"{place}: [{SECTION_OF_2020}] is ignored: there is no publisher"]
+        elif entry.section not in SECTIONS:
+            raise SettingsError(f"{place}: no section is called [{entry.section}]{_near(entry.section, SECTIONS)}")
+        elif entry.name:
+            _check_place(entry, place)
+    found = [
+        _Found(entry.name, entry.text, f"{file}:{entry.line}")
+        for section in COMPONENTS[component]
+        for entry in entries
+        if entry.section == section and entry.name
+    ]
+    return found, tuple(notes)
+
+
+def _check_place(entry: inifile.Entry, place: str) -> None:
+    row = _ROWS.get(entry.name)
+    if row is None:
+        raise SettingsError(f"{place}: no setting is called {entry.name}{_near(entry.name, _ROWS)}")
+    if entry.section not in row.metadata["sections"]:
+        homes = " or ".join(f"[{section}]" for section in reversed(row.metadata["sections"]))
+        raise SettingsError(f"{place}: {entry.name} does not belong in [{entry.section}], but in {homes}")
