@@ -4,16 +4,16 @@ The client checks with it what it is about to send, the worker converts with it 
 ask the same object in the same way, what the client let pass fits in the worker.
 
 Rules. A value of a type that msgpack carries unchanged and that the annotation allows (`int`, `str`, `float`, `bool`,
-`bytes`, `None`) passes at the cost of one look-up. Any other goes through `msgspec.convert(…, strict=False)`: dataclasses,
-structs, datetime, UUID, Decimal, Enum, containers of them. An annotation that msgspec cannot judge (a class of one's own,
-a name that does not exist at run time) admits everything, and the value arrives as msgpack brings it.
+`bytes`, `None`) passes at the cost of one look-up. Any other goes through `msgspec.convert(…, strict=False)`:
+dataclasses, structs, datetime, UUID, Decimal, Enum, containers of them. An annotation that msgspec cannot judge (a
+class of one's own, a name that does not exist at run time) admits everything; the value arrives as msgpack brings it.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any
 
@@ -22,7 +22,7 @@ import msgspec
 from eventmq.errors import InvalidJob
 from eventmq.protocol import v2
 
-Encode = (TypeError, ValueError, OverflowError, RecursionError)
+UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What msgpack raises for a value that it cannot carry: a type, a lone surrogate, a number over 64 bits, a cycle."""
 
 _UNCHANGED: dict[Any, tuple[type, ...]] = {
@@ -83,6 +83,9 @@ class Signature:
 
     Args:
         fn: The function. Of a method, which its qualified name tells, the first parameter (`self`) is left out.
+
+    Attributes:
+        names: The parameters that can be given by position.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -93,11 +96,12 @@ class Signature:
         self._signature = inspect.Signature(parameters)
         slots = {p.name: _slot(fn, p.name, f"argument {p.name!r}", p.default) for p in parameters}
         kinds = {p.name: p.kind for p in parameters}
-        self._positional = [
-            slots[name]
+        self.names = [
+            name
             for name, kind in kinds.items()
             if kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         ]
+        self._positional = [slots[name] for name in self.names]
         stars = {kind: slots[name] for name, kind in kinds.items()}
         self._rest = stars.get(inspect.Parameter.VAR_POSITIONAL)
         self._others = stars.get(inspect.Parameter.VAR_KEYWORD)
@@ -193,18 +197,18 @@ def encoded(name: str, value: Any) -> bytes:
     """
     try:
         return v2.pack(value)
-    except Encode as error:
+    except UNSENDABLE as error:
         raise InvalidJob(f"{name}: a value of type {type(value).__qualname__} cannot be sent: {error}") from None
 
 
-def find_unsendable(args: Iterable[Any], kwargs: dict[str, Any]) -> None:
-    """Says which argument msgpack cannot carry, by its number or name.
+def find_unsendable(args: Iterable[Any], kwargs: dict[str, Any], names: Sequence[str] = ()) -> None:
+    """Says which argument msgpack cannot carry, by its name, or by its number beyond `names`.
 
     Raises:
         InvalidJob: There is one.
     """
-    for number, value in enumerate(args, 1):
-        encoded(f"argument {number}", value)
+    for index, value in enumerate(args):
+        encoded(f"argument {names[index]!r}" if index < len(names) else f"argument {index + 1}", value)
     for key, value in kwargs.items():
         encoded(f"argument {key!r}", value)
 
@@ -216,8 +220,9 @@ def _unchanged(annotation: Any) -> tuple[type, ...]:
 def _slot(fn: Callable[..., Any], name: str, title: str, default: Any = inspect.Parameter.empty) -> Slot | None:
     """The slot of one annotation of `fn`; None where nothing can be judged."""
     holder = SimpleNamespace(__annotations__={k: v for k, v in inspect.get_annotations(fn).items() if k == name})
+    scope = getattr(inspect.unwrap(fn), "__globals__", {})
     try:
-        annotation = typing.get_type_hints(holder, vars(inspect.getmodule(fn)), include_extras=True).get(name, Any)
+        annotation = typing.get_type_hints(holder, scope, include_extras=True).get(name, Any)
         if default is None:
             annotation = annotation | None
         judged = _judges(msgspec.inspect.type_info(annotation))
@@ -227,7 +232,7 @@ def _slot(fn: Callable[..., Any], name: str, title: str, default: Any = inspect.
 
 
 def _judges(info: msgspec.inspect.Type) -> bool:
-    """Whether msgspec can tell what fits: something is said, and nothing in it is a class that msgspec does not know."""
+    """Whether msgspec can tell what fits: something is said, and no part of it is a class unknown to msgspec."""
     if isinstance(info, msgspec.inspect.AnyType):
         return False
     seen: list[Any] = [info]

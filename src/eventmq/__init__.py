@@ -1,0 +1,83 @@
+"""EventMQ: background jobs for Python with nothing else to run.
+
+What user code imports. Importing this package opens no socket, starts no thread and does not load ZeroMQ: each name
+below is loaded from its own module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eventmq.client.client import Client
+    from eventmq.client.default import configure
+    from eventmq.client.enqueue import adefer_job, defer_job
+    from eventmq.client.handles import JobHandle, JobHandles
+    from eventmq.client.jobs import Job, job
+    from eventmq.errors import (
+        BrokerUnavailable,
+        EnqueueError,
+        EventMQError,
+        InvalidJob,
+        JobCancelled,
+        JobCrashed,
+        JobError,
+        JobExpired,
+        JobFailed,
+        JobLost,
+        JobNotFound,
+        JobRefused,
+        JobTimeout,
+        QueueFull,
+    )
+
+__version__ = "1.0.0.dev0"
+
+__all__ = [
+    "BrokerUnavailable",
+    "Client",
+    "EnqueueError",
+    "EventMQError",
+    "InvalidJob",
+    "Job",
+    "JobCancelled",
+    "JobCrashed",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "JobHandles",
+    "JobLost",
+    "JobNotFound",
+    "JobRefused",
+    "JobTimeout",
+    "QueueFull",
+    "adefer_job",
+    "configure",
+    "defer_job",
+    "job",
+]
+
+_HOMES = {
+    "Client": "eventmq.client.client",
+    "configure": "eventmq.client.default",
+    "adefer_job": "eventmq.client.enqueue",
+    "defer_job": "eventmq.client.enqueue",
+    "JobHandle": "eventmq.client.handles",
+    "JobHandles": "eventmq.client.handles",
+    "Job": "eventmq.client.jobs",
+    "job": "eventmq.client.jobs",
+}
+"""Where the names of `__all__` live; those that are not here are errors."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'eventmq' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, "eventmq.errors")), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

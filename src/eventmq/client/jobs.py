@@ -1,0 +1,255 @@
+"""`@job` and what it makes: a function that runs here when called, and in a worker when delayed.
+
+Imported by user code in clients and in worker processes alike, so it loads no ZeroMQ. Being a `Job` whose `name` is the
+name on the wire is the mark without which a worker runs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from eventmq.client.options import QUEUE, Duration, JobOptions
+from eventmq.errors import InvalidJob
+from eventmq.limits import NAME_CHARS_MAX
+from eventmq.protocol.arguments import Signature, is_method
+
+if TYPE_CHECKING:
+    from eventmq.client.handles import JobHandle, JobHandles
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+Q = ParamSpec("Q")
+
+
+class Job(Generic[P, R]):
+    """A function that can run as a job. Made by `@job`.
+
+    Args:
+        fn: The function.
+        options: How its jobs are enqueued.
+        name: Its name on the wire; None = where it was defined.
+
+    Attributes:
+        fn: The function itself.
+        default: How its jobs are enqueued.
+
+    Raises:
+        InvalidJob: No worker could find the function by its name.
+    """
+
+    def __init__(self, fn: Callable[..., Any], options: JobOptions, name: str | None = None) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.default = options
+        self._name = name
+        if name is None:
+            _check_findable(fn)
+        elif not isinstance(name, str) or "." not in name[1:-1] or len(name) > NAME_CHARS_MAX:
+            expected = f"module.function or module:Class.method, {NAME_CHARS_MAX} characters at most"
+            raise InvalidJob(f"name is {name!r}, expected {expected}")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the function here and now, as if it had no `@job`."""
+        return self.fn(*args, **kwargs)  # type: ignore[no-any-return]
+
+    @overload
+    def __get__(self: Job[Concatenate[S, Q], R], instance: None, owner: type) -> Job[Q, R]: ...
+    @overload
+    def __get__(self: Job[Concatenate[S, Q], R], instance: S, owner: type) -> Callable[Q, R]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """A method: from the class the job, from an instance what runs here on that instance."""
+        return self if instance is None else MethodType(self.fn, instance)
+
+    def __reduce__(self) -> str:
+        """Pickled as its function would be, by name: multiprocessing and the like keep working."""
+        return self.fn.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<Job {self._name or self.fn.__qualname__}>"
+
+    @functools.cached_property
+    def name(self) -> str:
+        """Its name on the wire: `module.function` or `module:Class.method`.
+
+        Raises:
+            InvalidJob: It was typed into an interactive interpreter, where no worker can import it from.
+        """
+        if self._name is not None:
+            return self._name
+        separator = ":" if is_method(self.fn) else "."
+        return f"{_real_module(self.fn)}{separator}{self.fn.__qualname__}"
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """How it can be called. Made at the first use, when the names in its annotations exist."""
+        return Signature(self.fn)
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        result_ttl: Duration | None = None,
+        crash_limit: int | None = None,
+        id: str | None = None,
+        class_args: Sequence[Any] | None = None,
+        class_kwargs: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same job, enqueued otherwise. What is not given stays as it is.
+
+        Raises:
+            InvalidJob: A value that cannot be.
+        """
+        options = self.default.changed(
+            queue=queue,
+            priority=priority,
+            timeout=timeout,
+            result_ttl=result_ttl,
+            crash_limit=crash_limit,
+            id=id,
+            class_args=class_args,
+            class_kwargs=class_kwargs,
+        )
+        other = type(self)(self.fn, options, self._name)
+        other.__dict__["signature"] = self.signature
+        return other
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueues a call. Returns when the Router has stored it.
+
+        Raises:
+            InvalidJob: The arguments do not fit the function or cannot be sent; a `TypeError` too.
+            BrokerUnavailable: No Router answered in time.
+            QueueFull: The queue has reached its bound.
+            JobRefused: The Router refused it for another reason.
+        """
+        from eventmq.client import enqueue
+
+        return enqueue.delay(self, args, kwargs)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """`delay` for asyncio. Calls of the same turn of the loop travel together."""
+        from eventmq.client import enqueue
+
+        return await enqueue.adelay(self, args, kwargs)
+
+    def map(self, calls: Iterable[Sequence[Any]]) -> JobHandles[R]:
+        """Enqueues many calls in few messages; each element is one call's positional arguments.
+
+        All arguments are checked before the first job is sent.
+
+        Raises:
+            InvalidJob: As `delay`; the message tells the element.
+            EnqueueError: As `delay`; jobs before and after a refused one exist.
+        """
+        from eventmq.client import enqueue
+
+        return enqueue.map(self, calls)
+
+    async def amap(self, calls: Iterable[Sequence[Any]]) -> JobHandles[R]:
+        """`map` for asyncio."""
+        from eventmq.client import enqueue
+
+        return await enqueue.amap(self, calls)
+
+
+class CoroutineJob(Job[P, R]):
+    """A coroutine function that can run as a job. Called it gives a coroutine; the job's value is what that returns."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+        """Makes the coroutine, as if it had no `@job`."""
+        return self.fn(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class Decorator:
+    """`@job(…)`, waiting for its function."""
+
+    def __init__(self, options: JobOptions, name: str | None) -> None:
+        self._options = options
+        self._name = name
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineJob[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Job[P, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Job[Any, Any]:
+        kind = CoroutineJob if inspect.iscoroutinefunction(fn) else Job
+        return kind(fn, self._options, self._name)
+
+
+@overload
+def job(fn: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineJob[P, R]: ...
+@overload
+def job(fn: Callable[P, R], /) -> Job[P, R]: ...
+@overload
+def job(
+    *,
+    queue: str = ...,
+    priority: int = ...,
+    timeout: Duration | None = ...,
+    result_ttl: Duration | None = ...,
+    crash_limit: int | None = ...,
+    name: str | None = ...,
+) -> Decorator: ...
+def job(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    queue: str = QUEUE,
+    priority: int = 0,
+    timeout: Duration | None = None,
+    result_ttl: Duration | None = None,
+    crash_limit: int | None = None,
+    name: str | None = None,
+) -> Any:
+    """Marks a function as a job: `@job` or `@job(queue="email", timeout="5m")`.
+
+    Args:
+        fn: The function, where `@job` stands bare.
+        queue: Where its jobs wait.
+        priority: -100 to 100, higher first within the queue.
+        timeout: The worker process is killed when a job has run this long; 0 = never. None: the manager's setting.
+        result_ttl: How long outcomes are kept; 0 = not. None: the Router's setting.
+        crash_limit: Dead after it took down this many worker processes. None: the Router's setting.
+        name: Where workers find it, `module.function`, when that is not where it was defined.
+
+    Raises:
+        InvalidJob: An option that cannot be, or a function that no worker could find: lambdas, functions in functions.
+    """
+    decorator = Decorator(JobOptions(queue, priority, timeout, result_ttl, crash_limit), name)
+    return decorator if fn is None else decorator(fn)
+
+
+def _check_findable(fn: Any) -> None:
+    """That a worker which imports the module finds the function there."""
+    if isinstance(fn, (staticmethod, classmethod)) or not inspect.isroutine(fn):
+        raise InvalidJob(f"@job goes on a function or a method, not on {fn!r}")
+    if "<" in fn.__qualname__:
+        kind = "a lambda" if fn.__name__ == "<lambda>" else "a function in a function"
+        raise InvalidJob(f"{fn.__qualname__} is {kind}, which no worker can import; define it in a module or a class")
+    if fn.__qualname__.count(".") > 1:
+        raise InvalidJob(f"{fn.__qualname__} is in a class in a class; a job's class stands in a module")
+
+
+def _real_module(fn: Any) -> str:
+    """The module's name for others: `__main__` is the name that it was run by."""
+    if fn.__module__ != "__main__":
+        return str(fn.__module__)
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    if file is None:
+        raise InvalidJob(
+            f"{fn.__qualname__} was typed into an interpreter, which no worker can import; put it in a file"
+        )
+    return Path(file).stem

@@ -1,0 +1,92 @@
+"""The options of a job: `@job(queue=…)`, `.options(priority=…)`, `defer_job(…, timeout=…)`.
+
+Checked where they are written, with the text of the mistake, and packed once for all jobs that share them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from eventmq import values
+from eventmq.errors import InvalidJob
+from eventmq.limits import ID_CHARS_MAX
+from eventmq.protocol import v2
+
+Duration = str | float | timedelta
+"""Seconds, text such as `"5m"` or `"1h30m"`, or a `timedelta`."""
+
+QUEUE = "default"
+PRIORITY_MAX = 100
+"""Priorities go from -100 to 100, as in Django."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is enqueued. None = the setting of whoever it concerns decides.
+
+    Attributes:
+        queue: Where it waits.
+        priority: Higher first within the queue.
+        timeout: Its worker process is killed when it has run this long; 0 = never.
+        result_ttl: How long its outcome is kept.
+        crash_limit: Dead after it took down this many worker processes.
+        id: Its id, instead of a new one. The same id again is the same job: stored once.
+        class_args: Of a method: the arguments that its instance is made from.
+        class_kwargs: The same, by name.
+        packed: The part that travels as `v2.Options`.
+    """
+
+    queue: str = QUEUE
+    priority: int = 0
+    timeout: Duration | None = None
+    result_ttl: Duration | None = None
+    crash_limit: int | None = None
+    id: str | None = None
+    class_args: Sequence[Any] = ()
+    class_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    packed: bytes = field(init=False, repr=False, default=b"")
+
+    def __post_init__(self) -> None:
+        _check_queue(self.queue)
+        _check_whole("priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX)
+        if self.crash_limit is not None:
+            _check_whole("crash_limit", self.crash_limit, 1, 1_000)
+        if self.id is not None and not re.fullmatch(rf"[!-~]{{1,{ID_CHARS_MAX}}}", self.id):
+            raise InvalidJob(f"id is {self.id!r}, expected 1 to {ID_CHARS_MAX} printable ASCII characters, no space")
+        options = v2.Options(
+            timeout_s=_seconds("timeout", self.timeout),
+            result_ttl_s=_seconds("result_ttl", self.result_ttl),
+            crash_limit=self.crash_limit,
+        )
+        object.__setattr__(self, "packed", b"" if options == v2.Options() else v2.pack(options))
+
+    def changed(self, **given: Any) -> JobOptions:
+        """A copy; None in `given` = as it is."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def _check_queue(queue: Any) -> None:
+    if not isinstance(queue, str):
+        raise InvalidJob(f"queue is {queue!r}, expected a name (str)")
+    try:
+        values.queue_name(queue)
+    except ValueError as error:
+        raise InvalidJob(f"queue is {queue!r}, expected {error}") from None
+
+
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidJob(f"{name} is {value!r}, expected a whole number from {least} to {most}")
+
+
+def _seconds(name: str, value: Duration | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return values.duration(value)
+    except (ValueError, TypeError) as error:
+        raise InvalidJob(f"{name} is {value!r}, expected {error}") from None
