@@ -166,7 +166,7 @@ class Settings:
         values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", _ALL, "Least level to log."
     )
     super_debug: bool = _setting(values.switch, False, _ALL, "Log everything, whatever log_level says.")
-    hide_heartbeat_logs: bool = _setting(values.switch, True, _ALL, "Leave heartbeats out of debug logs.")
+    hide_heartbeat_logs: bool = _setting(values.switch, True, _ALL, "As in 0.3.13; this release never logs heartbeats.")
 
     source: Source | None = dataclasses.field(default=None, compare=False)
 

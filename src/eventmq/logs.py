@@ -1,0 +1,82 @@
+"""Logs of our processes: stderr, one line per record, no colours; a traceback follows its line, indented.
+
+    2026-11-23T23:10:00.123+0000 INFO eventmq.router: listening: frontend tcp://127.0.0.1:47291
+
+So a line that does not begin with a space begins a record. What stands in a message may come from a peer, hence
+control characters are escaped: nobody writes a second line, or a terminal's escape sequence, into our log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from eventmq.limits import LOG_PER_REASON_S
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LineFormatter(logging.Formatter):
+    """One line per record.
+
+    Args:
+        origin: What to say in the place of the logger's name, or "" for the name; a worker names its job there.
+    """
+
+    def __init__(self, origin: Callable[[], str] = str) -> None:
+        super().__init__()
+        self._origin = origin
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record, followed by its traceback if it has one."""
+        moment = time.localtime(record.created)
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{int(record.msecs):03d}{time.strftime('%z', moment)}"
+        message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
+        line = f"{stamp} {record.levelname} {self._origin() or record.name}: {message}"
+        if record.exc_info:
+            line += "\n" + textwrap.indent(self.formatException(record.exc_info), "    ")
+        if record.stack_info:
+            line += "\n" + textwrap.indent(self.formatStack(record.stack_info), "    ")
+        return line
+
+
+def setup(level: str = "INFO", origin: Callable[[], str] = str, stream: TextIO | None = None) -> None:
+    """Sends everything logged in this process from `level` up to stderr. Calling it again replaces what was set up."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter(origin))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+class Limited:
+    """A logger that says the same kind of thing once per period, and then how often it happened meanwhile.
+
+    Time is an argument, so that deciding code and tests have their own.
+    """
+
+    def __init__(self, logger: logging.Logger, period_s: float = LOG_PER_REASON_S) -> None:
+        self._logger = logger
+        self._period_s = period_s
+        self._said: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def log(self, level: int, key: str, text: str, now: float) -> bool:
+        """Logs `text` unless something of the kind `key` was logged within the period.
+
+        Keys are ours, never a peer's text: they are remembered for good.
+
+        Returns:
+            Whether it was logged.
+        """
+        if now - self._said.get(key, -self._period_s) < self._period_s:
+            self._held_back[key] = self._held_back.get(key, 0) + 1
+            return False
+        self._said[key] = now
+        held_back = self._held_back.pop(key, 0)
+        self._logger.log(level, "%s%s", text, f" (and {held_back} more of this kind before)" if held_back else "")
+        return True
