@@ -1,0 +1,127 @@
+"""Questions to a running Router, and how their answers are shown. The Router knows; this only asks and lays out."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from eventmq.cli.ending import OK
+from eventmq.cli.tables import Table, show, show_json, span
+from eventmq.client.admin import Admin
+from eventmq.errors import BrokerUnavailable
+from eventmq.net import address
+
+PROBE_S = 1.0
+"""How long a connection to a Router's port may take when we look why there was no answer."""
+
+
+def answer(what: str, administrative_addr: str, timeout_s: float, as_json: bool) -> int:
+    """Asks the Router one thing and prints the answer.
+
+    Raises:
+        BrokerUnavailable: Nobody listens there.
+        TimeoutError: Somebody does, but did not answer in time.
+    """
+    place = address.reachable(administrative_addr)
+    question = QUESTIONS[what]
+    try:
+        with Admin(place, timeout_s=timeout_s) as admin:
+            told = admin.ask(question.command)
+    except BrokerUnavailable:
+        if _listened_to(address.parse(place)):
+            raise TimeoutError(f"{place} is open, but gave no answer within {timeout_s:g} s") from None
+        raise BrokerUnavailable(f"no Router listens on {place}; start one, or name its address with -a") from None
+    if as_json:
+        show_json(told)
+    else:
+        question.print(told)
+    return OK
+
+
+def _listened_to(where: address.Address) -> bool:
+    """Whether a connection can be made: it tells "not there" from "does not answer"."""
+    family = socket.AF_UNIX if where.transport == "ipc" else socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(where.host if where.transport == "ipc" else (where.host, where.port))
+        except OSError:
+            return False
+    return True
+
+
+# ---- the answers -------------------------------------------------------------------------------------
+
+
+def _status(told: Mapping[str, Any]) -> None:
+    show(Table("Router", ("what", "value"), [*_summary(told), *_counters(told)]))
+
+
+def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    jobs = told["jobs"]
+    rows: list[tuple[str, Any]] = [
+        ("state", "draining" if told["draining"] else "running"),
+        ("up", span(told["uptime_s"])),
+        ("job managers", told["managers"]),
+        ("schedulers", told["schedulers"]),
+    ]
+    rows += [(f"jobs {state}", number) for state, number in jobs.items()]
+    rows += [("expected back", name) for name in told["expected_managers"]]
+    return rows
+
+
+def _counters(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    rows = [(f"counted {name}", number) for name, number in told["counts"].items()]
+    rows += [(f"refused {reason}", number) for reason, number in told["refusals"].items()]
+    rows += [(f"store {name}", value) for name, value in told["store"].items()]
+    return rows
+
+
+def _workers(told: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            each["name"],
+            each["about"].get("host", ""),
+            each["about"].get("pid", ""),
+            ", ".join(f"{name}:{weight}" for weight, name in each["queues"]),
+            each["running"],
+            each["available_slots"],
+            each["finished"],
+            span(each["silent_s"]),
+            "draining" if each["draining"] else "",
+        )
+        for each in told["connected_workers"].values()
+    ]
+    columns = ("name", "host", "pid", "queues", "running", "free", "finished", "heard", "state")
+    show(Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0]))))
+
+
+def _queues(told: Mapping[str, Any]) -> None:
+    columns = ("waiting", "running", "processed", "managers", "free_slots")
+    rows = [(name, *(each[column] for column in columns)) for name, each in told.items()]
+    show(Table("Queues", ("queue", *columns), rows))
+
+
+def _schedulers(told: Mapping[str, Any]) -> None:
+    show(Table("Schedulers", ("scheduler",), [(name,) for name in told["connected_schedulers"]]))
+
+
+def _shutdown(told: Any) -> None:
+    print("The Router finishes what is on its way, and ends.")
+
+
+class Question(NamedTuple):
+    """A command of the administrative socket, and what prints its answer."""
+
+    command: str
+    print: Callable[[Any], None]
+
+
+QUESTIONS = {
+    "status": Question("STATUS", _status),
+    "workers": Question("WORKERS", _workers),
+    "queues": Question("QUEUES", _queues),
+    "schedulers": Question("SCHEDULERS", _schedulers),
+    "shutdown": Question("DISCONNECT", _shutdown),
+}

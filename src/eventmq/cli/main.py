@@ -1,0 +1,255 @@
+"""The shape of the command line: verbs, flags, help, exit codes. What a verb does is in a module of its own.
+
+`eventmq` is the umbrella; `emq-router`, `emq-jobmanager` and `emq-cli` are the names and flags of 0.3.13 for the same
+verbs. Nothing but click is imported here until a verb runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from eventmq import __version__
+from eventmq.cli.ending import EXIT_CODES, Mistake, end
+
+if TYPE_CHECKING:
+    from eventmq.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+EPILOG = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+
+
+# ---- flags that several verbs have ------------------------------------------------------------------
+
+
+def _flags(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+config = click.option("-C", "--config", metavar="FILE", help="Settings file (INI). Default: $EVENTMQ_CONFIG_FILE.")
+queues = click.option("-Q", "--queues", metavar="LIST", help="Queues to serve: email:15,default:10.")
+jobs = click.option("-J", "--jobs", "concurrent_jobs", metavar="N", help="Worker processes. Default: one per core.")
+log_level = click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR.")
+store = click.option("--store", metavar="URL", help="Where jobs are kept: sqlite:///path or memory:.")
+durability = click.option("--durability", metavar="HOW", help="full, process or none.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+timeout = click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the Router.")
+listening = _flags(
+    click.option("--frontend-addr", metavar="ADDR", help="Where to listen for clients and schedulers."),
+    click.option("--backend-addr", metavar="ADDR", help="Where to listen for job managers."),
+    click.option("--administrative-addr", metavar="ADDR", help="Where to listen for emq-cli."),
+    click.option("--allow-insecure-bind", is_flag=True, help="Listen where other machines can reach it."),
+)
+asking = _flags(
+    config,
+    click.option("-a", "--addr", metavar="ADDR", help="The Router's administrative address."),
+    timeout,
+)
+
+
+def _load(component: str, config: str | None, **flags: Any) -> Settings:
+    """Settings from a verb's flags. A mistake in them is one of usage."""
+    from eventmq.errors import SettingsError
+    from eventmq.settings import load
+
+    given = {name: "true" if flag is True else flag for name, flag in flags.items() if flag is not False}
+    try:
+        return load(component, given, path=config)
+    except SettingsError as error:
+        raise Mistake(str(error)) from None
+
+
+# ---- the processes -------------------------------------------------------------------------------------
+
+
+class _InOrder(click.Group):
+    """Lists its verbs in the order in which a user meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings=CONTEXT, epilog=EPILOG)
+@click.version_option(__version__, prog_name="eventmq", message="%(prog)s %(version)s")
+def eventmq() -> None:
+    """Background jobs for Python with nothing else to run.
+
+    Settings come from flags, then EVENTMQ_<NAME> variables, then the settings file, then defaults.
+    """
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@_flags(config, listening, store, durability, log_level)
+def router(config: str | None, **flags: Any) -> int:
+    """Run a Router: it keeps jobs and hands them to job managers."""
+    settings = _load("router", config, **flags)
+    from eventmq.cli import serve
+
+    return serve.router(settings)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@_flags(
+    config,
+    click.option("-B", "--broker-addr", "worker_addr", metavar="ADDR", help="The Router's backend address."),
+    queues,
+    jobs,
+    click.option("-n", "--name", metavar="NAME", help="Name of this job manager, for people."),
+    log_level,
+)
+def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> int:
+    """Run a job manager: its workers import each MODULE and run jobs."""
+    settings = _load("jobmanager", config, modules=",".join(modules) or None, **flags)
+    from eventmq.cli import serve
+
+    return serve.jobmanager(settings)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@click.argument("modules", nargs=-1, metavar="MODULE...")
+@_flags(
+    config,
+    queues,
+    jobs,
+    store,
+    durability,
+    listening,
+    click.option("--free-ports", is_flag=True, help="Listen on free ports of this machine instead."),
+    log_level,
+)
+def up(
+    config: str | None,
+    modules: tuple[str, ...],
+    queues: str | None,
+    concurrent_jobs: str | None,
+    log_level: str | None,
+    free_ports: bool,
+    **flags: Any,
+) -> int:
+    """Run a Router and a job manager in this terminal."""
+    of_manager = {"queues": queues, "concurrent_jobs": concurrent_jobs, "log_level": log_level}
+    router = _load("router", config, log_level=log_level, **flags)
+    manager = _load("jobmanager", config, modules=",".join(modules) or None, **of_manager)
+    from eventmq.cli.system import words
+    from eventmq.cli.up import up
+
+    where = {name: flags.pop(name) for name in ("frontend_addr", "backend_addr", "administrative_addr")}
+    if free_ports and any(where.values()):
+        raise click.UsageError("--free-ports and an address exclude each other")
+    of_both = {"config": config, "log_level": log_level}
+    return up(router, manager, words(of_both | flags), [*words(of_both | of_manager), *modules], free_ports)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@click.option("-J", "--jobs", "workers", type=click.IntRange(1, 64), help="Worker processes. Default: one per core.")
+def demo(workers: int | None) -> int:
+    """Count Python's standard library with a system of its own.
+
+    One job for each file; half-way one worker is killed. All must add up in the end.
+    """
+    from eventmq.cli.demo import demo
+
+    return demo(workers)
+
+
+# ---- questions -------------------------------------------------------------------------------------------
+
+
+def _ask(what: str, config: str | None, addr: str | None, timeout: float, as_json: bool) -> int:
+    settings = _load("admin", config, administrative_addr=addr)
+    from eventmq.cli.ask import answer
+
+    return answer(what, settings.administrative_addr, timeout, as_json)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@_flags(asking, as_json)
+def status(**flags: Any) -> int:
+    """Show how the Router is: jobs, counts, store."""
+    return _ask("status", **flags)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@_flags(asking, as_json)
+def workers(**flags: Any) -> int:
+    """Show the job managers that are connected."""
+    return _ask("workers", **flags)
+
+
+@eventmq.command("queues", context_settings=CONTEXT, epilog=EPILOG)
+@_flags(asking, as_json)
+def queues_(**flags: Any) -> int:
+    """Show the queues: what waits, runs, and is served."""
+    return _ask("queues", **flags)
+
+
+# ---- emq-cli -----------------------------------------------------------------------------------------------
+
+
+@click.group(cls=_InOrder, context_settings=CONTEXT, epilog=EPILOG, invoke_without_command=True)
+@click.version_option(__version__, prog_name="emq-cli", message="%(prog)s %(version)s")
+@asking
+@click.pass_context
+def cli(context: click.Context, /, **flags: Any) -> int:
+    """Ask and command a running Router: with a verb, or without one as a shell."""
+    context.obj = flags
+    if context.invoked_subcommand:
+        return 0
+    settings = _load("admin", flags["config"], administrative_addr=flags["addr"])
+    from eventmq.cli.shell import run
+
+    return run(settings.administrative_addr, flags["timeout"])
+
+
+def _verb(name: str, help: str) -> None:
+    @cli.command(name, help=help, context_settings=CONTEXT, epilog=EPILOG)
+    @as_json
+    @click.pass_obj
+    def ask(flags: dict[str, Any], as_json: bool) -> int:
+        return _ask(name.removeprefix("show_"), as_json=as_json, **flags)
+
+
+for _name, _help in {
+    "status": "Show how the Router is.",
+    "show_workers": "Show the job managers that are connected.",
+    "show_schedulers": "Show the schedulers that are connected.",
+    "queues": "Show the queues.",
+    "shutdown": "Tell the Router to finish what is on its way, and end.",
+}.items():
+    _verb(_name, _help)
+
+
+# ---- entry points ------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """The command `eventmq`."""
+    sys.exit(end("eventmq", eventmq))
+
+
+def emq_router() -> None:
+    """The command `emq-router`."""
+    sys.exit(end("emq-router", router))
+
+
+def emq_jobmanager() -> None:
+    """The command `emq-jobmanager`."""
+    sys.exit(end("emq-jobmanager", jobmanager))
+
+
+def emq_cli() -> None:
+    """The command `emq-cli`."""
+    sys.exit(end("emq-cli", cli))

@@ -1,0 +1,126 @@
+"""A whole system as child processes: a Router and a job manager on addresses that are known to be free."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+from eventmq.cli.children import Children
+from eventmq.client.admin import Admin
+from eventmq.errors import BrokerUnavailable, SettingsError
+from eventmq.net import address
+from eventmq.settings import Settings
+
+LISTENING = ("frontend_addr", "backend_addr", "administrative_addr")
+
+START_S = 20.0
+"""A Router answers within half a second, a manager somewhat later; a busy machine may need far longer."""
+
+ASK_S = 0.5
+"""A question to a Router that may not listen yet."""
+
+
+def scratch_addresses() -> dict[str, str]:
+    """Addresses on free ports of this machine."""
+    return with_ports(dict.fromkeys(LISTENING, "tcp://127.0.0.1:*"))
+
+
+def addresses_of(settings: Settings) -> dict[str, str]:
+    """Where the Router is to listen, every port a number.
+
+    Raises:
+        SettingsError: Somebody listens there already.
+    """
+    addresses = with_ports({name: getattr(settings, name) for name in LISTENING})
+    for name, text in addresses.items():
+        if _taken(address.parse(text)):
+            raise SettingsError(
+                f"{name} {text} is in use: does a Router run already? Stop it (emq-cli shutdown), "
+                "or start this one with --free-ports"
+            )
+    return addresses
+
+
+def with_ports(addresses: Mapping[str, str]) -> dict[str, str]:
+    """The addresses with a free port in the place of each `*`. All are held until all are found."""
+    chosen = {}
+    with ExitStack() as held:
+        for name, text in addresses.items():
+            where = address.parse(text)
+            if where.transport == "tcp" and not where.port:
+                place = held.enter_context(_socket(where))
+                place.bind(_bindable(where))
+                where = where._replace(port=place.getsockname()[1])
+            chosen[name] = str(where)
+    return chosen
+
+
+def _socket(where: address.Address) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in where.host else socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _bindable(where: address.Address) -> tuple[str, int]:
+    return ("" if where.host == "*" else where.host), where.port
+
+
+def _taken(where: address.Address) -> bool:
+    """Whether a process listens there. Only says so when it is certain; the Router finds out the rest."""
+    if where.transport != "tcp":
+        return False
+    with _socket(where) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind(_bindable(where))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def words(flags: Mapping[str, str | bool | None]) -> list[str]:
+    """Flags as words of a command line; None and False are not given."""
+    given = []
+    for name, value in flags.items():
+        flag = "--" + {"concurrent_jobs": "jobs", "worker_addr": "broker-addr"}.get(name, name.replace("_", "-"))
+        if value is True:
+            given.append(flag)
+        elif value:
+            given += [flag, str(value)]
+    return given
+
+
+def start_router(children: Children, addresses: Mapping[str, str], flags: Sequence[str]) -> None:
+    """Starts the Router and waits until it answers.
+
+    Raises:
+        Ended: It does not.
+    """
+    children.start("Router", ["router", *flags, *words(addresses)])
+    place = address.reachable(addresses["administrative_addr"])
+    children.until(lambda: _managers(place) is not None, START_S, f"the Router did not answer on {place}")
+
+
+def start_manager(children: Children, addresses: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Starts a job manager and waits until the Router knows it.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        Ended: It did not get there.
+    """
+    backend = address.reachable(addresses["backend_addr"])
+    place = address.reachable(addresses["administrative_addr"])
+    pid = children.start("job manager", ["jobmanager", "--broker-addr", backend, *arguments])
+    children.until(lambda: bool(_managers(place)), START_S, "the job manager did not reach the Router")
+    return pid
+
+
+def _managers(administrative_addr: str) -> int | None:
+    """How many job managers the Router knows; None while it does not answer."""
+    try:
+        with Admin(administrative_addr, timeout_s=ASK_S) as admin:
+            return len(admin.ask("WORKERS")["connected_workers"])
+    except BrokerUnavailable:
+        return None
