@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from eventmq.client.options import QUEUE, Duration, JobOptions
+from eventmq.client.options import Common, Given, JobOptions
 from eventmq.errors import InvalidJob
 from eventmq.limits import NAME_CHARS_MAX
 from eventmq.protocol.arguments import Signature, is_method
@@ -91,34 +91,13 @@ class Job(Generic[P, R]):
         """How it can be called. Made at the first use, when the names in its annotations exist."""
         return Signature(self.fn)
 
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        timeout: Duration | None = None,
-        result_ttl: Duration | None = None,
-        crash_limit: int | None = None,
-        id: str | None = None,
-        class_args: Sequence[Any] | None = None,
-        class_kwargs: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """The same job, enqueued otherwise. What is not given stays as it is.
+    def options(self, **given: Unpack[Given]) -> Self:
+        """The same job, enqueued otherwise: `send.options(queue="slow").delay(…)`. See `JobOptions`.
 
         Raises:
-            InvalidJob: A value that cannot be.
+            InvalidJob: A `TypeError`: an unknown option, or a value that cannot be.
         """
-        options = self.default.changed(
-            queue=queue,
-            priority=priority,
-            timeout=timeout,
-            result_ttl=result_ttl,
-            crash_limit=crash_limit,
-            id=id,
-            class_args=class_args,
-            class_kwargs=class_kwargs,
-        )
-        other = type(self)(self.fn, options, self._name)
+        other = type(self)(self.fn, self.default.changed(f"{self.fn.__qualname__}.options()", given), self._name)
         other.__dict__["signature"] = self.signature
         return other
 
@@ -190,41 +169,20 @@ def job(fn: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineJob[P, R]: ...
 @overload
 def job(fn: Callable[P, R], /) -> Job[P, R]: ...
 @overload
-def job(
-    *,
-    queue: str = ...,
-    priority: int = ...,
-    timeout: Duration | None = ...,
-    result_ttl: Duration | None = ...,
-    crash_limit: int | None = ...,
-    name: str | None = ...,
-) -> Decorator: ...
-def job(
-    fn: Callable[..., Any] | None = None,
-    /,
-    *,
-    queue: str = QUEUE,
-    priority: int = 0,
-    timeout: Duration | None = None,
-    result_ttl: Duration | None = None,
-    crash_limit: int | None = None,
-    name: str | None = None,
-) -> Any:
+def job(*, name: str | None = ..., **given: Unpack[Common]) -> Decorator: ...
+def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **given: Unpack[Common]) -> Any:
     """Marks a function as a job: `@job` or `@job(queue="email", timeout="5m")`.
 
     Args:
         fn: The function, where `@job` stands bare.
-        queue: Where its jobs wait.
-        priority: -100 to 100, higher first within the queue.
-        timeout: The worker process is killed when a job has run this long; 0 = never. None: the manager's setting.
-        result_ttl: How long outcomes are kept; 0 = not. None: the Router's setting.
-        crash_limit: Dead after it took down this many worker processes. None: the Router's setting.
         name: Where workers find it, `module.function`, when that is not where it was defined.
+        given: Options for all its jobs: `queue`, `priority`, `timeout`, `result_ttl`, `crash_limit`; see `JobOptions`.
 
     Raises:
-        InvalidJob: An option that cannot be, or a function that no worker could find: lambdas, functions in functions.
+        InvalidJob: A `TypeError`: an option that cannot be, or a function that no worker could find, as a lambda or
+            a function in a function.
     """
-    decorator = Decorator(JobOptions(queue, priority, timeout, result_ttl, crash_limit), name)
+    decorator = Decorator(JobOptions().changed("@job", given, Common), name)
     return decorator if fn is None else decorator(fn)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from eventmq import values
 from eventmq.errors import InvalidJob
@@ -24,15 +24,33 @@ PRIORITY_MAX = 100
 """Priorities go from -100 to 100, as in Django."""
 
 
+class Common(TypedDict, total=False):
+    """What may be given wherever options are written: to `@job(…)`, `.options(…)` and `defer_job(…)`."""
+
+    queue: str
+    priority: int
+    timeout: Duration | None
+    result_ttl: Duration | None
+    crash_limit: int | None
+
+
+class Given(Common, total=False):
+    """What may be given for the jobs of one call: to `.options(…)` and `defer_job(…)`."""
+
+    id: str | None
+    class_args: Sequence[Any]
+    class_kwargs: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """How a job is enqueued. None = the setting of whoever it concerns decides.
 
     Attributes:
         queue: Where it waits.
-        priority: Higher first within the queue.
+        priority: -100 to 100, higher first within the queue.
         timeout: Its worker process is killed when it has run this long; 0 = never.
-        result_ttl: How long its outcome is kept.
+        result_ttl: How long its outcome is kept; 0 = not.
         crash_limit: Dead after it took down this many worker processes.
         id: Its id, instead of a new one. The same id again is the same job: stored once.
         class_args: Of a method: the arguments that its instance is made from.
@@ -64,8 +82,21 @@ class JobOptions:
         )
         object.__setattr__(self, "packed", b"" if options == v2.Options() else v2.pack(options))
 
-    def changed(self, **given: Any) -> JobOptions:
-        """A copy; None in `given` = as it is."""
+    def changed(self, where: str, given: Mapping[str, Any], known: type = Given) -> JobOptions:
+        """A copy with other values; None in `given` = as it is.
+
+        Args:
+            where: Who was given them, for messages.
+            given: Values by name.
+            known: The names that may be.
+
+        Raises:
+            InvalidJob: A `TypeError`: an unknown name, or a value that cannot be.
+        """
+        names = known.__annotations__
+        for name in given:
+            if name not in names:
+                raise InvalidJob(f"{where} has no option {name!r}; it has {', '.join(names)}")
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -198,7 +198,7 @@ def encoded(name: str, value: Any) -> bytes:
     try:
         return v2.pack(value)
     except UNSENDABLE as error:
-        raise InvalidJob(f"{name}: a value of type {type(value).__qualname__} cannot be sent: {error}") from None
+        raise InvalidJob(f"{name} ({type(value).__qualname__}) cannot be sent: {error}") from None
 
 
 def find_unsendable(args: Iterable[Any], kwargs: dict[str, Any], names: Sequence[str] = ()) -> None:

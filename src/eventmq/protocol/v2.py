@@ -260,7 +260,19 @@ class Question(Body):
 
 # ---- coding -------------------------------------------------------------------------------------------------
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _plain(value: Any) -> Any:
+    """A value of a class derived from `str`, `int` or `float` (a JobHandle, Django's SafeString) as that."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise TypeError(f"objects of type {type(value).__qualname__} have no form in msgpack")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 
 B = TypeVar("B")

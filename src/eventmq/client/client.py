@@ -1,0 +1,159 @@
+"""A client of one Router: what can be asked of it, from threads and from asyncio.
+
+Jobs and outcomes here are the wire's own (`v2`); `enqueue` and `handles` turn calls and values into them and back.
+Safe to share between threads and event loops, and to use in a forked child, which gets connections of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+from eventmq import values
+from eventmq.client.aio import AsyncDriver
+from eventmq.client.pending import Call
+from eventmq.client.sockets import abandon
+from eventmq.client.sync import SyncDriver
+from eventmq.errors import SettingsError
+from eventmq.limits import ENQUEUE_TIMEOUT_S
+from eventmq.net import address
+from eventmq.protocol import v2
+
+ROUND_TRIP_S = 0.05
+"""Least time given to a question, so that `timeout=0` means "if it is there", not "never"."""
+
+FOREVER = float("inf")
+
+C = TypeVar("C", bound=Call)
+
+
+class Client:
+    """A client of the Router at `broker_addr`.
+
+    `@job` functions use the one that `configure` or the environment describes; this class is for programs that talk to
+    several Routers, or hand in jobs that they have made themselves. As a context manager it closes itself.
+
+    Args:
+        broker_addr: The Router's frontend, as `tcp://127.0.0.1:47291`.
+        enqueue_timeout: BrokerUnavailable is raised when the Router is silent for this long; at least 50 ms.
+
+    Raises:
+        SettingsError: Not such an address or time.
+    """
+
+    def __init__(self, broker_addr: str, *, enqueue_timeout: str | float | timedelta = ENQUEUE_TIMEOUT_S) -> None:
+        try:
+            self.broker_addr = str(address.parse_connect(broker_addr))
+            self._enqueue_timeout_s = max(values.duration(enqueue_timeout), ROUND_TRIP_S)
+        except (ValueError, TypeError) as error:
+            given = f"broker_addr={broker_addr!r}, enqueue_timeout={enqueue_timeout!r}"
+            raise SettingsError(f"{given}: expected {error}") from None
+        self._sync = SyncDriver(self.broker_addr)
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncDriver] = {}
+        _clients.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections of threads, of loops that are closed, and of the loop that is running, if any.
+
+        Calls that others still await end with BrokerUnavailable.
+        """
+        self._sync.close()
+        self._close_dead_loops()
+        try:
+            driver = self._loops.pop(asyncio.get_running_loop(), None)
+        except RuntimeError:
+            return
+        if driver is not None:
+            driver.close()
+
+    # ---- jobs ----------------------------------------------------------------------------------------
+
+    def submit(self, jobs: list[v2.Job]) -> None:
+        """Returns when the Router has stored all jobs.
+
+        Raises:
+            BrokerUnavailable: It did not answer in time. Submitting the same jobs, with their ids, again is safe.
+            QueueFull: A queue has reached its bound.
+            JobRefused: A job was refused for another reason; those that were not are stored.
+        """
+        _raise(self._sync.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s)))
+
+    async def asubmit(self, jobs: list[v2.Job]) -> None:
+        """`submit` for asyncio."""
+        _raise(await self._async.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s)))
+
+    # ---- outcomes --------------------------------------------------------------------------------------
+
+    def results(self, ids: Iterable[str], timeout_s: float = FOREVER) -> dict[str, v2.Result]:
+        """The outcomes of those jobs that have ended within the time, by id."""
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        return _raise(self._sync.run(lambda exchange, now: exchange.wait(ids, now + time_s))).results
+
+    async def aresults(self, ids: Iterable[str], timeout_s: float = FOREVER) -> dict[str, v2.Result]:
+        """`results` for asyncio."""
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        return _raise(await self._async.run(lambda exchange, now: exchange.wait(ids, now + time_s))).results
+
+    def info(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
+        """What the Router knows of a job; None = nothing.
+
+        Raises:
+            BrokerUnavailable: It did not answer in time.
+        """
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        return _raise(self._sync.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
+
+    async def ainfo(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
+        """`info` for asyncio."""
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        return _raise(await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
+
+    # ---- connections -----------------------------------------------------------------------------------
+
+    @property
+    def _async(self) -> AsyncDriver:
+        """The connection of the running loop."""
+        loop = asyncio.get_running_loop()
+        driver = self._loops.get(loop)
+        if driver is None:
+            self._close_dead_loops()
+            driver = self._loops[loop] = AsyncDriver(self.broker_addr, loop)
+        return driver
+
+    def _close_dead_loops(self) -> None:
+        for loop in list(self._loops):
+            driver = self._loops.pop(loop, None) if loop.is_closed() else None
+            if driver is not None:
+                driver.close()
+
+    def _start_in_child(self) -> None:
+        abandon(self._loops)
+        self._loops = {}
+
+
+def _raise(call: C) -> C:
+    """The call, unless it ended with an error."""
+    if call.error is not None:
+        raise call.error
+    return call
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._start_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)

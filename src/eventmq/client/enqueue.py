@@ -1,0 +1,168 @@
+"""From a call to a job on its way: checks the arguments, makes the message, hands it to the client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Unpack
+
+from eventmq.client import default, ids, local
+from eventmq.client.handles import JobHandle, JobHandles
+from eventmq.client.jobs import Job
+from eventmq.client.options import Given, JobOptions
+from eventmq.errors import InvalidJob
+from eventmq.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX
+from eventmq.protocol import v2
+from eventmq.protocol.arguments import UNSENDABLE, find_unsendable
+from eventmq.protocol.calls import pack_call
+
+_NAME = re.compile(r"\w+(\.\w+)*(:\w+)?\.\w+")
+
+USER = 3
+"""Frames from `warnings.warn` up to the code that called `.delay()`."""
+
+
+# ---- by the function: what Job.delay and its kin do ------------------------------------------------
+
+
+def delay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+    """`Job.delay`."""
+    return _send(_message(job, args, kwargs), job)
+
+
+async def adelay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+    """`Job.adelay`."""
+    return await _asend(_message(job, args, kwargs), job)
+
+
+def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
+    """`Job.map`."""
+    messages = _messages(job, calls)
+    client = default.client()
+    if client is None:
+        default.warn_in_place(USER)
+        return JobHandles(JobHandle.ended(local.run(message, job), job) for message in messages)
+    client.submit(messages)
+    return JobHandles(JobHandle(message.id, job, client) for message in messages)
+
+
+async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
+    """`Job.amap`."""
+    messages = _messages(job, calls)
+    client = default.client()
+    if client is None:
+        default.warn_in_place(USER)
+        return JobHandles([JobHandle.ended(await local.arun(message, job), job) for message in messages])
+    await client.asubmit(messages)
+    return JobHandles(JobHandle(message.id, job, client) for message in messages)
+
+
+# ---- by name ------------------------------------------------------------------------------------------
+
+
+def defer_job(
+    target: str | Job[Any, Any] | Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **given: Unpack[Given],
+) -> JobHandle[Any]:
+    """Enqueues a call of what `target` names. For a name nothing is imported, so the worker checks the arguments.
+
+    Args:
+        target: `module.function` or `module:Class.method`, a job, or a function.
+        args: Its positional arguments.
+        kwargs: Its named arguments.
+        given: Options, as for `Job.options`; `class_args` and `class_kwargs` are what a method's instance is made from.
+
+    Raises:
+        InvalidJob: No job can have that name, an option cannot be, or the arguments cannot be sent.
+        EnqueueError: As `Job.delay`.
+    """
+    return _send(*_named("defer_job()", target, args, kwargs, given))
+
+
+async def adefer_job(
+    target: str | Job[Any, Any] | Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **given: Unpack[Given],
+) -> JobHandle[Any]:
+    """`defer_job` for asyncio."""
+    return await _asend(*_named("adefer_job()", target, args, kwargs, given))
+
+
+# ---- steps ----------------------------------------------------------------------------------------------
+
+
+def _send(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
+    client = default.client()
+    if client is None:
+        default.warn_in_place(USER + 1)
+        return JobHandle.ended(local.run(message, job), job)
+    client.submit([message])
+    return JobHandle(message.id, job, client)
+
+
+async def _asend(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
+    client = default.client()
+    if client is None:
+        default.warn_in_place(USER + 1)
+        return JobHandle.ended(await local.arun(message, job), job)
+    await client.asubmit([message])
+    return JobHandle(message.id, job, client)
+
+
+def _message(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> v2.Job:
+    job.signature.check(args, kwargs)
+    return _made(job.name, job.default, args, kwargs, job.signature.names)
+
+
+def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job]:
+    if job.default.id is not None:
+        raise InvalidJob(f"{job.name}: one id cannot be that of many jobs; leave `id` out for map")
+    messages = []
+    for index, args in enumerate(calls):
+        if not isinstance(args, (tuple, list)):
+            raise InvalidJob(f"{job.name}: call {index} is {args!r}, expected a tuple of its positional arguments")
+        try:
+            messages.append(_message(job, tuple(args), {}))
+        except InvalidJob as error:
+            raise InvalidJob(f"call {index}: {error}") from None
+    return messages
+
+
+def _named(
+    where: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, given: Given
+) -> tuple[v2.Job, Job[Any, Any] | None]:
+    if not isinstance(target, str):
+        job: Job[Any, Any] = target if isinstance(target, Job) else Job(target, JobOptions())
+        job = job.options(**given)
+        return _message(job, tuple(args), dict(kwargs or {})), job
+    if not _NAME.fullmatch(target) or len(target) > NAME_CHARS_MAX:
+        raise InvalidJob(f"{target!r} names no job, expected module.function or module:Class.method")
+    return _made(target, JobOptions().changed(where, given), tuple(args), dict(kwargs or {})), None
+
+
+def _made(
+    name: str, options: JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()
+) -> v2.Job:
+    try:
+        payload = pack_call(args, kwargs, options.class_args, dict(options.class_kwargs))
+    except UNSENDABLE as error:
+        _blame(name, args, kwargs, options, names)
+        raise InvalidJob(f"{name}: the arguments cannot be sent: {error}") from None
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise InvalidJob(
+            f"{name}: the arguments have {len(payload):,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}; "
+            "store the data elsewhere and send where it is"
+        )
+    return v2.Job(options.id or ids.new_id(), options.queue, name, payload, options.priority, options.packed)
+
+
+def _blame(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions, names: Sequence[str]) -> None:
+    """Says which argument cannot be sent."""
+    try:
+        find_unsendable(args, kwargs, names)
+        find_unsendable(options.class_args, dict(options.class_kwargs))
+    except InvalidJob as error:
+        raise InvalidJob(f"{name}: {error}") from None

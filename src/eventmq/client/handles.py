@@ -1,0 +1,259 @@
+"""What `.delay()` returns: the job's id, and the way to what became of the job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from eventmq import values
+from eventmq.client import default
+from eventmq.client.client import FOREVER
+from eventmq.errors import (
+    BrokerUnavailable,
+    JobCancelled,
+    JobCrashed,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobLost,
+    JobNotFound,
+    JobTimeout,
+)
+from eventmq.limits import RESULT_TIMEOUT_S
+from eventmq.protocol import v2
+
+if TYPE_CHECKING:
+    from eventmq.client.client import Client
+    from eventmq.client.jobs import Job
+
+R = TypeVar("R")
+
+Timeout = str | float | timedelta | None
+"""Seconds, text such as `"5m"`, a `timedelta`, or None: as long as it takes."""
+
+WHY_S = 1.0
+"""How long a caller that gave up waiting is kept to find out why."""
+
+_ENDS: dict[str, tuple[type[JobError], str]] = {
+    "cancelled": (JobCancelled, "was cancelled"),
+    "expired": (JobExpired, "waited longer than its `expires`"),
+    "lost": (JobLost, "may run at most once, and the worker that ran it is gone"),
+    "unknown": (JobNotFound, "is not known to the Router: never accepted, or its outcome is forgotten (`result_ttl`)"),
+}
+_FAILURES: dict[str, type[JobFailed]] = {"eventmq.JobTimeout": JobTimeout, "eventmq.JobCrashed": JobCrashed}
+
+
+class JobHandle(str, Generic[R]):
+    """A job's id, a `str`, that can also tell what became of the job.
+
+    Args:
+        id: The id. From a stored one, `JobHandle(text)` makes a handle as good as the first.
+        job: The function; its annotation says what the value is.
+        client: Whom to ask; None = the process's client.
+    """
+
+    __slots__ = ("_client", "_job", "_result")
+    _client: Client | None
+    _job: Any  # a Job or None; mypy would take a Job in a class body for a method
+    _result: v2.Result | None
+
+    def __new__(cls, id: str, job: Job[Any, R] | None = None, client: Client | None = None) -> JobHandle[R]:
+        handle = str.__new__(cls, id)
+        handle._job = job
+        handle._client = client
+        handle._result = None
+        return handle
+
+    @classmethod
+    def ended(cls, result: v2.Result, job: Job[Any, R] | None) -> JobHandle[R]:
+        """A handle on a job that has ended already."""
+        handle = cls(result.id, job)
+        handle._result = result
+        return handle
+
+    def __reduce__(self) -> tuple[type[JobHandle[Any]], tuple[str]]:
+        """Pickled as its id."""
+        return JobHandle, (str(self),)
+
+    def result(self, timeout: Timeout = RESULT_TIMEOUT_S) -> R:
+        """What the job returned, when it has ended.
+
+        Raises:
+            TimeoutError: It has not ended in time; the text tells how far it is.
+            JobFailed: It raised; `JobTimeout`, `JobCrashed`: it was killed, or took its worker down.
+            JobError: It was cancelled (`JobCancelled`), has expired (`JobExpired`), is lost (`JobLost`), or is not
+                known (`JobNotFound`).
+        """
+        if self._result is None:
+            time_s = _seconds(timeout)
+            self._result = self._asked.results([self], time_s).get(self)
+            if self._result is None:
+                raise TimeoutError(_late(self, time_s, _why(self._asked, self)))
+        value: R = _value(self._result, self._job)
+        return value
+
+    async def aresult(self, timeout: Timeout = RESULT_TIMEOUT_S) -> R:
+        """`result` for asyncio."""
+        if self._result is None:
+            time_s = _seconds(timeout)
+            self._result = (await self._asked.aresults([self], time_s)).get(self)
+            if self._result is None:
+                raise TimeoutError(_late(self, time_s, await _awhy(self._asked, self)))
+        value: R = _value(self._result, self._job)
+        return value
+
+    @property
+    def status(self) -> str:
+        """Its state: `waiting`, `running`, `succeeded`, `dead`, `cancelled`, `expired`, `lost`, or `unknown`.
+
+        Raises:
+            BrokerUnavailable: The Router did not answer.
+        """
+        if self._result is not None:
+            return self._result.state
+        answer = self._asked.info(self)
+        return "unknown" if answer is None else str(answer["state"])
+
+    def info(self) -> dict[str, Any]:
+        """Everything that the Router knows of it: queue, name, attempt, times, worker, failure.
+
+        Raises:
+            JobNotFound: That is nothing.
+            BrokerUnavailable: The Router did not answer.
+        """
+        return self._known(self._asked.info(self) if self._here is None else self._here)
+
+    async def ainfo(self) -> dict[str, Any]:
+        """`info` for asyncio."""
+        return self._known(await self._asked.ainfo(self) if self._here is None else self._here)
+
+    @property
+    def _asked(self) -> Client:
+        return self._client or default.required()
+
+    @property
+    def _here(self) -> dict[str, Any] | None:
+        """What is known without a Router, of a job that ran where it was called."""
+        if self._result is None or self._client is not None or default.client() is not None:
+            return None
+        name = self._job.name if self._job is not None else None
+        return {"id": str(self), "state": self._result.state, "name": name, "attempt": self._result.attempt}
+
+    def _known(self, answer: dict[str, Any] | None) -> dict[str, Any]:
+        if answer is None:
+            raise _ended_without_value(str(self), "unknown")
+        return answer
+
+
+class JobHandles(list[JobHandle[R]]):
+    """Handles of the jobs that `.map()` enqueued, in the order of its calls."""
+
+    def results(self, timeout: Timeout = RESULT_TIMEOUT_S) -> list[R]:
+        """What the jobs returned, in order, when all have ended.
+
+        Raises:
+            TimeoutError: Some have not ended in time. Those that have keep their outcome.
+            JobError: The first in order that has no value; the others keep their outcome: ask each handle.
+        """
+        time_s = _seconds(timeout)
+        for client, ids in self._missing().items():
+            late = self._fill(client.results(ids, time_s))
+            if late is not None:
+                raise TimeoutError(self._late(late, time_s, _why(client, late)))
+        return [handle.result() for handle in self]
+
+    async def aresults(self, timeout: Timeout = RESULT_TIMEOUT_S) -> list[R]:
+        """`results` for asyncio."""
+        time_s = _seconds(timeout)
+        for client, ids in self._missing().items():
+            late = self._fill(await client.aresults(ids, time_s))
+            if late is not None:
+                raise TimeoutError(self._late(late, time_s, await _awhy(client, late)))
+        return [handle.result() for handle in self]
+
+    def _missing(self) -> dict[Client, list[str]]:
+        missing: dict[Client, list[str]] = {}
+        for handle in self:
+            if handle._result is None:
+                missing.setdefault(handle._asked, []).append(handle)
+        return missing
+
+    def _fill(self, results: dict[str, v2.Result]) -> JobHandle[R] | None:
+        """Gives the outcomes to their handles. The first handle that has none, if any."""
+        late = None
+        for handle in self:
+            if handle._result is None:
+                handle._result = results.get(handle)
+                late = late or (handle if handle._result is None else None)
+        return late
+
+    def _late(self, first: JobHandle[R], time_s: float, why: str) -> str:
+        count = sum(handle._result is None for handle in self)
+        return f"{count} of {len(self)} jobs have not ended; the first: {_late(first, time_s, why)}"
+
+
+# ---- outcomes ----------------------------------------------------------------------------------------
+
+
+def _value(result: v2.Result, job: Job[Any, Any] | None) -> Any:
+    """What the job returned.
+
+    Raises:
+        JobError: It returned nothing.
+    """
+    if result.state != "succeeded":
+        raise _error(result)
+    value = v2.unpack(result.value) if result.value else None
+    return value if job is None else job.signature.returned(value)
+
+
+def _error(result: v2.Result) -> JobError:
+    failure = result.failure
+    if failure is None:
+        return _ended_without_value(result.id, result.state)
+    kind = _FAILURES.get(failure.type, JobFailed)
+    error = kind(failure.message, result.id, failure.type if kind is JobFailed else "", failure.traceback)
+    if failure.traceback:
+        error.add_note(f"\nIn the worker:\n{failure.traceback}")
+    return error
+
+
+def _ended_without_value(id: str, state: str) -> JobError:
+    kind, text = _ENDS.get(state, (JobError, f"ended in state {state!r}, without a reason"))
+    return kind(f"job {id} {text}", id)
+
+
+def _seconds(timeout: Timeout) -> float:
+    return FOREVER if timeout is None else values.duration(timeout)
+
+
+# ---- why a job has not ended ----------------------------------------------------------------------------
+
+
+def _why(client: Client, id: str) -> str:
+    try:
+        return _how_far(client.info(id, WHY_S))
+    except BrokerUnavailable as error:
+        return str(error)
+
+
+async def _awhy(client: Client, id: str) -> str:
+    try:
+        return _how_far(await client.ainfo(id, WHY_S))
+    except BrokerUnavailable as error:
+        return str(error)
+
+
+def _how_far(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return "the Router does not know it"
+    if answer["state"] == "waiting":
+        return f"it waits in queue {answer['queue']!r}; `eventmq workers` shows who serves that queue"
+    if answer["state"] == "running":
+        return f"it runs at {answer['worker']}, attempt {answer['attempt']}"
+    return f"it is {answer['state']}"
+
+
+def _late(handle: JobHandle[Any], time_s: float, why: str) -> str:
+    name = f" ({handle._job.name})" if handle._job is not None else ""
+    return f"job {handle}{name} has not ended after {time_s:g} s: {why}"

@@ -1,0 +1,65 @@
+"""The client's DEALER sockets, and the ZeroMQ context of this process.
+
+A context and its sockets belong to the process that made them. A forked child gets its own; those that it inherited
+are kept from the garbage collector and never touched, for closing them would talk to the parent's threads.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import zmq
+
+from eventmq.net.sockets import tune
+
+_context: zmq.Context[zmq.Socket[bytes]] | None = None
+_inherited: list[Any] = []
+
+
+def dealer(address: str) -> zmq.Socket[bytes]:
+    """A socket connected (or connecting for as long as it takes) to the Router, with an identity of its own.
+
+    Raises:
+        zmq.ZMQError: The address is none.
+    """
+    global _context
+    if _context is None:
+        _context = zmq.Context()
+    socket = _context.socket(zmq.DEALER)
+    tune(socket)
+    socket.connect(address)
+    return socket
+
+
+def has_message(socket: zmq.Socket[bytes]) -> bool:
+    """A message can be received now. Asking is a third of the price of being told by an exception."""
+    return bool(cast(int, socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def descriptor(socket: zmq.Socket[bytes]) -> int:
+    """What to poll for a change of the socket. It signals edges: ask `has_message` before each poll."""
+    return cast(int, socket.getsockopt(zmq.FD))
+
+
+def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+    """Sends, or drops when the socket's queue is full of what nobody takes: as good as lost on the way, and so the
+    exchange repeats it."""
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.Again:
+        return
+
+
+def abandon(*inherited: Any) -> None:
+    """Keeps what a forked child inherited, untouched, until it ends."""
+    _inherited.extend(inherited)
+
+
+def _forget_context() -> None:
+    global _context
+    abandon(_context)
+    _context = None
+
+
+os.register_at_fork(after_in_child=_forget_context)
