@@ -94,7 +94,7 @@ TURN_MESSAGES_MAX = 256
 """Messages handled in one turn of the Router's loop, so that a flood delays heartbeats only briefly."""
 
 STALL_S = 0.25
-"""A gap in the Router's own loop above this is its own fault and is forgiven to every peer."""
+"""A turn of the Router that comes later than planned by more than this is its own fault: peers get the time back."""
 
 RESULT_TTL_S = 3600.0
 """How long a finished job's outcome is kept, unless its `result_ttl` says otherwise."""

@@ -57,6 +57,7 @@ class Router(Frontend, Backend, Administrative):
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
         reload: On SIGHUP: reads the configuration again, returns the addresses by socket.
+        drain_s: How long an ending Router waits for jobs of managers that could not report them to the next one.
     """
 
     handlers: ClassVar[dict[str, Handlers]] = {
@@ -72,6 +73,7 @@ class Router(Frontend, Backend, Administrative):
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         reload: Callable[[], dict[str, str]] = dict,
+        drain_s: float = limits.DRAIN_S,
     ) -> None:
         self.clock = clock
         self.wall_clock = wall_clock
@@ -80,7 +82,8 @@ class Router(Frontend, Backend, Administrative):
         self.unreachable: list[tuple[str, PeerId]] = []
         self.limited = Limited(log)
         self._reload_wanted = False
-        self._end_at: float | None = None
+        self.end_at_once = False
+        self.drain_s = drain_s
         super().__init__(store or MemoryStore(), policy or Policy(), clock(), wall_clock())
 
     # ---- the process ---------------------------------------------------------------------------------
@@ -139,10 +142,8 @@ class Router(Frontend, Backend, Administrative):
         """Whether the loop is to stop: told to, and results on their way have had time to come in."""
         if not self.received_disconnect:
             return False
-        if self._end_at is None:
-            self._end_at = self.now + LAST_WORDS_S
-            self._drain_until = self.now + limits.DRAIN_S
-        return self.now >= self._end_at and (self.drained or self.now >= self._drain_until)
+        waited = self.now - self.ending_since
+        return self.end_at_once or (waited >= LAST_WORDS_S and (self.drained or waited >= self.drain_s))
 
     def next_deadline(self) -> float:
         """Monotonic time at which the loop has to turn even if nothing arrives."""
@@ -158,7 +159,7 @@ class Router(Frontend, Backend, Administrative):
     def sigterm_handler(self, signum: int, frame: FrameType | None) -> None:
         """Ends in order: nothing new, results in flight are taken in, goodbye. A second signal ends at once."""
         if self.received_disconnect:
-            self._end_at = self._drain_until = self.now
+            self.end_at_once = True
         self.on_disconnect("", [])
 
     def _rebind(self) -> None:
@@ -233,7 +234,9 @@ def run(settings: Settings) -> int:
     """
     store = open_store(settings.store, settings.durability)
     try:
-        router = Router(store, policy_of(settings), reload=lambda: addresses_of(settings.reload()))
+        router = Router(
+            store, policy_of(settings), reload=lambda: addresses_of(settings.reload()), drain_s=settings.drain_s
+        )
     except BaseException:
         store.close()
         raise

@@ -191,6 +191,7 @@ class Administrative(Core):
         they run and report it to the next Router; those that cannot are waited for (`drained`)."""
         if not self.received_disconnect:
             self.received_disconnect = True
+            self.ending_since = self.now
             self.note("info", "drain", "told to end: accepting and handing out nothing more")
 
     @property

@@ -72,6 +72,8 @@ class Backend(Core):
         """
         if len(msg) < 2:
             raise InvalidMessageError(f"INFORM has {len(msg)} frames after its id, expected queues and kind")
+        if self.received_disconnect:
+            raise InvalidMessageError("the Router is shutting down", "draining")
         self._check_room(sender)
         match msg[1]:
             case b"worker":
@@ -79,6 +81,8 @@ class Backend(Core):
                 check_queues(queues)
                 self.add_worker(sender, queues)
                 self.send_ack(BACKEND, sender, msgid)
+                # A 2020 manager sends no READY before the first heartbeat has reached it.
+                self._tell(self.pool.managers[sender])
             case b"scheduler":
                 self.add_scheduler(sender)
                 self.send_ack(FRONTEND, sender, msgid)
@@ -120,7 +124,7 @@ class Backend(Core):
         ]
         if before is not None:
             self.ledger.give_back(list(before.held.values()))
-        self.note("info", "manager", f"job manager {body.name} is here, holding {len(body.held)} jobs")
+        self.note("info", "manager_here", f"job manager {body.name} is here, holding {len(body.held)} jobs")
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
 
     def _forget_namesake(self, incarnation: Incarnation) -> None:
@@ -251,7 +255,9 @@ class Backend(Core):
         self.pool.remove(manager)
         self.ledger.changes.facts[fact_of(manager.incarnation)] = None
         level = "warning" if held else "info"
-        self.note(level, "manager", f"job manager {manager.incarnation.name} {why}; {len(held)} jobs given back")
+        self.note(
+            level, f"manager_lost_{level}", f"job manager {manager.incarnation.name} {why}; {len(held)} jobs given back"
+        )
 
     def clean_up_dead_workers(self) -> None:
         """Removes the managers that were not heard from within the timeout."""

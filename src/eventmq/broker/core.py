@@ -89,6 +89,7 @@ class Core:
         expected: Managers that were connected before a restart and have not come back yet.
         refusals: Messages and jobs refused, by reason.
         received_disconnect: The Router was told to end: it accepts nothing new.
+        ending_since: Monotonic time at which it was told.
     """
 
     handlers: dict[str, Handlers] = {}
@@ -110,6 +111,7 @@ class Core:
         self.refusals: Counter[str] = Counter()
         self.beats: Counter[str] = Counter()
         self.received_disconnect = False
+        self.ending_since = now
         self.expected = {
             Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1))
             for fact in self.ledger.facts
@@ -143,10 +145,10 @@ class Core:
         Returns:
             What to send, all of it durable.
         """
-        stalled = now - self.now
+        late, since = now - self.next_deadline(), now - self.now
         self.now, self.wall = now, wall
-        if stalled > limits.STALL_S + self.policy.heartbeat_s:
-            self.forgive(stalled)
+        if late > limits.STALL_S:
+            self.forgive(since)
         for socket, frames in received:
             self.receive(socket, frames)
         for socket, peer in unreachable:

@@ -113,15 +113,19 @@ class Ledger:
         Returns:
             Those that are not accepted, and why.
         """
-        refusals = [refusal for job in jobs if (refusal := self._fault(job))]
-        if refusals:
-            refused = {refusal.id for refusal in refusals}
-            jobs = [job for job in jobs if job.id not in refused]
-        known = self._known(jobs)
+        refusals = []
+        good = []
+        for job in jobs:
+            fault = self._fault(job)
+            if fault is None:
+                good.append(job)
+            else:
+                refusals.append(fault)
+        known = self._known(good)
         live = self.live
         added = self.changes.added
         backlog: Backlog | None = None
-        for job in jobs:
+        for job in good:
             other = known.get(job.id) if known else None
             other = other or live.get(job.id)
             if other is not None:
@@ -141,7 +145,7 @@ class Ledger:
                 added.append(job)
             else:
                 self._place(backlog, job)
-        self.counts["accepted"] += len(jobs)
+        self.counts["accepted"] += len(good)
         return refusals
 
     def _fault(self, job: Job) -> Refusal | None:
