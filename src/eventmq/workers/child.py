@@ -1,0 +1,235 @@
+"""The worker process: `python -m eventmq.workers.child SOCKET-FD BOARD-FD MANAGER-PID`.
+
+    main thread   reads commands when it has nothing to do, runs jobs one after another, marks each on the board
+    steward       takes over while the main thread stays on one job: gives back what waits behind it, sends the
+                  outcomes that wait, reads commands, and ends the process when the manager is gone
+
+The jobs that wait stand in one deque: the main thread takes from the left, the steward from the right, each in one
+atomic step, so a job is either run or given back. The one thing that this cannot do anything about is a job that
+keeps the interpreter lock inside C code: then the steward does not run either, and what waits behind it waits.
+
+Never imports ZeroMQ by itself; a job that enqueues others does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+
+from eventmq import limits, logs
+from eventmq.protocol import v2
+from eventmq.workers import context, messages
+from eventmq.workers.board import Board
+from eventmq.workers.channel import Channel
+from eventmq.workers.execute import Executor, hook
+from eventmq.workers.resolve import Resolver, load_function
+
+FLUSH_S = 0.001
+"""Outcomes wait at most about this long for others to be sent with them, while there are jobs to run."""
+
+FLUSH_BYTES = 128 << 10
+"""The same in bytes: what a socketpair takes without blocking."""
+
+PARK_TICKS = 100
+"""The steward sleeps once the main thread was seen idle so many times in a row: an idle worker wakes nobody."""
+
+UNREADY_EXIT_CODE = 3
+"""Exit code of a worker that could not import the user's modules; its `unready` message says why."""
+
+
+class Worker:
+    """Everything that one worker process does."""
+
+    def __init__(self, channel: Channel, board: Board, executor: Executor) -> None:
+        self._channel = channel
+        self._board = board
+        self._executor = executor
+        self._jobs: deque[v2.Job] = deque()
+        self._sending = threading.Lock()
+        self._reading = threading.Lock()
+        self._wake = threading.Event()
+        self._parked = False
+        self._stopping = False
+        self._flushed = 0.0
+
+    def run(self) -> None:
+        """Serve the manager until it says stop; ends the process when it is gone."""
+        threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
+        self._send(messages.encode(messages.Ready()))
+        while True:
+            self._run_jobs()
+            self._flush()
+            if self._stopping and not self._jobs:
+                return
+            with self._reading:
+                self._obey(self._channel.receive())
+
+    # ---- main thread ---------------------------------------------------------------------------
+
+    def _run_jobs(self) -> None:
+        jobs, board, run = self._jobs, self._board, self._executor.run
+        now = self._flushed = time.monotonic()
+        while jobs:
+            try:
+                job = jobs.popleft()
+            except IndexError:  # the steward took the last one
+                return
+            board.begin(job.lease, now)
+            if self._parked:
+                self._wake.set()
+            value, failure = run(job)
+            ended = time.monotonic()
+            state = "succeeded" if failure is None else "failed"
+            self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now)))
+            now = ended
+            if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
+                self._flush()
+                now = time.monotonic()
+
+    def _post(self, outcome: bytes) -> None:
+        if not self._board.room_for(len(outcome)):
+            self._flush()
+        self._board.end(outcome)
+
+    def _flush(self) -> None:
+        with self._sending:
+            message = self._board.unsent()
+            if message is not None:
+                self._channel.send(message)
+            self._board.clear()
+        self._flushed = time.monotonic()
+
+    # ---- either thread ---------------------------------------------------------------------------
+
+    def _send(self, message: bytes) -> None:
+        with self._sending:
+            self._channel.send(message)
+
+    def _obey(self, commands: list[bytes]) -> None:
+        if self._channel.closed:
+            end_with_group()
+        for command in map(messages.decode_command, commands):
+            match command:
+                case messages.Run(jobs):
+                    self._jobs.extend(jobs)
+                case messages.Return():
+                    self._give_back()
+                case messages.Stop():
+                    self._stopping = True
+
+    def _give_back(self) -> None:
+        leases = []
+        while self._jobs:
+            try:
+                leases.append(self._jobs.pop().lease)
+            except IndexError:  # the main thread took the last one
+                break
+        if leases:
+            self._send(messages.encode(messages.Returned(leases[::-1])))
+
+    # ---- the steward ------------------------------------------------------------------------------
+
+    def _steward(self) -> None:
+        idle_ticks = 0
+        while True:
+            time.sleep(limits.STUCK_S)
+            running = self._board.running()
+            idle_ticks = idle_ticks + 1 if running is None else 0
+            if running is not None and time.monotonic() - running[1] >= limits.STUCK_S:
+                self._take_over()
+            elif idle_ticks >= PARK_TICKS:
+                self._park()
+                idle_ticks = 0
+
+    def _park(self) -> None:
+        self._wake.clear()
+        self._parked = True
+        if self._board.running() is None:  # asked again after the flag is up: the main thread looks at it later
+            self._wake.wait()
+        self._parked = False
+
+    def _take_over(self) -> None:
+        with self._sending:
+            message = self._board.unsent()
+            if message is not None:
+                self._channel.send(message)
+        if self._reading.acquire(blocking=False):
+            try:
+                self._obey(self._channel.receive(wait=False))
+            finally:
+                self._reading.release()
+        self._give_back()
+
+
+def end_with_group() -> None:
+    """End this process, and what its jobs have started, at once: its manager is gone."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def die_with(manager_pid: int) -> None:
+    """Have the kernel kill this process when the manager dies, where it can; end it if that has happened already."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != manager_pid:
+        end_with_group()
+
+
+def prepare(setup: messages.Setup) -> Executor:
+    """Import what the user's jobs need and call the setup function; raises whatever that raises."""
+    sys.path[:] = setup.path
+    logs.setup(setup.log_level, context.origin)
+    for module in setup.modules:
+        importlib.import_module(module)
+    if setup.subprocess_setup_func:
+        hook(load_function(setup.subprocess_setup_func))()
+    entry, leave = (hook(load_function(path)) if path else None for path in (setup.job_entry_func, setup.job_exit_func))
+    return Executor(Resolver(setup.modules, setup.allow_any_callable), entry, leave)
+
+
+def receive_setup(channel: Channel) -> messages.Setup:
+    """The first message."""
+    received: list[bytes] = []
+    while not received:
+        received = channel.receive()
+        if channel.closed:
+            end_with_group()
+    setup = messages.decode_command(received[0])
+    assert isinstance(setup, messages.Setup)
+    assert len(received) == 1, "a manager sends nothing else before `ready`"
+    return setup
+
+
+def main() -> int:
+    """Run a worker process.
+
+    Returns:
+        Its exit code.
+    """
+    socket_fd, board_fd, manager_pid = map(int, sys.argv[1:])
+    die_with(manager_pid)
+    channel = Channel(socket.socket(fileno=socket_fd), blocking=True)
+    for fd in (socket_fd, board_fd):
+        os.set_inheritable(fd, False)
+    board = Board(board_fd)
+    setup = receive_setup(channel)
+    try:
+        executor = prepare(setup)
+    except BaseException:
+        channel.send(messages.encode(messages.Unready(traceback.format_exc())))
+        return UNREADY_EXIT_CODE
+    Worker(channel, board, executor).run()
+    executor.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The steps of one job: find what it names, convert its arguments, call it, encode what became of it.
+
+Whatever user code does short of ending the process is an outcome, `SystemExit` and `KeyboardInterrupt` included.
+Knows nothing of managers and sockets. Runs on one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import traceback
+from collections.abc import Callable
+from types import CoroutineType, TracebackType
+from typing import Any
+
+from eventmq import limits
+from eventmq.protocol import arguments, calls, v2
+from eventmq.protocol.v2 import Failure
+from eventmq.workers import context
+from eventmq.workers.resolve import JobLookupError, Resolver
+
+log = logging.getLogger("eventmq.worker")
+
+Hook = Callable[[], Any] | None
+
+
+class Executor:
+    """Runs jobs in this process.
+
+    Args:
+        entry: Called before each job; if it raises, the job has failed with that.
+        exit: Called after each job; what it raises is logged.
+    """
+
+    def __init__(self, resolver: Resolver, entry: Hook = None, exit: Hook = None) -> None:
+        self._resolver = resolver
+        self._targets = resolver.known
+        self._entry = entry
+        self._exit = exit
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, job: v2.Job) -> tuple[bytes, Failure | None]:
+        """Run one job.
+
+        Returns:
+            Its value as msgpack and None, or nothing and why it failed.
+        """
+        context.running.set(job)
+        try:
+            if self._entry is not None:
+                self._entry()
+            target = self._targets.get(job.name) or self._resolver.find(job.name)
+            args, kwargs, class_args, class_kwargs = calls.unpack_call(job.payload)
+            if target.signature is not None:
+                args, kwargs = target.signature.convert(args, kwargs)
+            if target.owner is not None:
+                args = [target.owner(*class_args, **class_kwargs), *args]
+            value = target.function(*args, **kwargs)
+            if type(value) is CoroutineType:
+                value = self._await(value)
+            return _encode(value, job.name)
+        except JobLookupError as error:
+            return b"", Failure(error.type, str(error))
+        except BaseException as error:
+            return b"", failure_of(error)
+        finally:
+            if self._exit is not None:
+                self._leave(self._exit)
+            context.running.set(None)
+
+    def close(self) -> None:
+        """End the event loop, if any coroutine ever ran."""
+        if self._runner is not None:
+            self._runner.close()
+
+    def _await(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(coroutine, context=contextvars.copy_context())
+
+    def _leave(self, function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception:
+            log.exception("job_exit_func raised; the job's outcome stands")
+
+
+def _encode(value: Any, name: str) -> tuple[bytes, Failure | None]:
+    try:
+        encoded = v2.pack(value)
+    except arguments.UNSENDABLE as error:
+        text = f"{name} returned a {type(value).__name__} that cannot be sent back: {error}; return plain data"
+        return b"", Failure("eventmq.InvalidResult", text)
+    if len(encoded) > limits.VALUE_BYTES_MAX:
+        text = (
+            f"{name} returned {len(encoded)} bytes, the limit is {limits.VALUE_BYTES_MAX}; "
+            f"store it elsewhere and return where it is"
+        )
+        return b"", Failure("eventmq.InvalidResult", text)
+    return encoded, None
+
+
+_OWN_FILES = (__file__, asyncio.runners.__file__, asyncio.base_events.__file__)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is told of an exception: its qualified type, its text, and the traceback from user code on."""
+    kind = type(error)
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<its __str__ raised {type(broken).__name__}>"
+    cause = traceback.TracebackException(kind, error, _user_part(error.__traceback__))
+    text = "".join(cause.format())
+    if len(text) > limits.TRACEBACK_CHARS_MAX:
+        text = "…" + text[1 - limits.TRACEBACK_CHARS_MAX :]
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind.__module__ == "eventmq.errors":
+        name = f"eventmq.{kind.__qualname__}"  # where users import it from
+    return Failure(name, _carried(message[: limits.TRACEBACK_CHARS_MAX]), _carried(text))
+
+
+def _user_part(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename in _OWN_FILES:
+        frames = frames.tb_next
+    return frames
+
+
+def _carried(text: str) -> str:
+    """Text that UTF-8 can carry: lone surrogates, as in undecodable file names, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def hook(function: Callable[..., Any]) -> Callable[[], Any]:
+    """A function named by `job_entry_func` or `job_exit_func`; one that takes a parameter gets the current job."""
+    required = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return (lambda: function(context.current_job())) if len(required) == 1 else function

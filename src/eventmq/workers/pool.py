@@ -1,0 +1,437 @@
+"""The worker processes of one job manager, and which jobs each holds: who gets what, and what a death means.
+
+Pure: told what happened, it says what to do (`effects`) and what became of jobs (`outcomes`). Owns every job between
+its arrival and its outcome. A job is in `backlog` or in exactly one worker's `jobs`.
+
+    spawn ─▶ starting ─▶ ready ─▶ retiring (max_job_count, drain) ─▶ gone
+                            └──── dies ──▶ gone: what ran is charged, the rest goes to others, a new one is spawned
+
+Rules. A worker gets a job of a name that is not known to be tiny only when it holds nothing, and then only that one.
+When it gives jobs back it gets no more until it has finished what it runs. A death is charged to the one job that the
+board shows running, and to no other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from eventmq import limits
+from eventmq.protocol import v2
+from eventmq.protocol.v2 import Failure, Held, Job, Outcome
+from eventmq.workers import messages
+from eventmq.workers.lookahead import Lookahead
+
+WAIT_S = 0.05
+"""A job that no worker here could take for this long goes back to the Router: another manager may be free."""
+
+RESPAWN_S = 0.1
+RESPAWN_S_MAX = 5.0
+"""Pause before replacing a worker that died before it was ready; doubles each time in a row."""
+
+
+class Tell(NamedTuple):
+    """Effect: send this message to a worker."""
+
+    worker: int
+    message: bytes
+
+
+class Spawn(NamedTuple):
+    """Effect: start a worker process and call it this."""
+
+    worker: int
+
+
+class Kill(NamedTuple):
+    """Effect: kill a worker's process group, now. Its death is then reported as any other."""
+
+    worker: int
+
+
+class Report(NamedTuple):
+    """Effect: a line for people, and lines of detail below it."""
+
+    level: str
+    text: str
+    detail: str = ""
+
+
+Effect = Tell | Spawn | Kill | Report
+
+
+class Death(NamedTuple):
+    """How a worker process ended.
+
+    Attributes:
+        text: `signal 9 (SIGKILL)` or `exit code 3`.
+        clean: Exit code 0.
+        outcomes: What its board held; some of it may have been received before.
+        running: Lease of the job that ran.
+    """
+
+    text: str
+    clean: bool = False
+    outcomes: list[Outcome] = []
+    running: int | None = None
+
+
+class Worker:
+    """One worker process.
+
+    Attributes:
+        jobs: What it was given and has not answered for, by lease, in order.
+        ready: It has imported the user's modules.
+        stuck: It gave jobs back because one runs long.
+        alone: It was given a job that is not known to be tiny.
+        taken: Jobs it was given and did not give back, over its life.
+        retiring: It gets no more jobs.
+        kill_at: When it is killed if it has not gone by then.
+        sentence: Why we have killed it: "" = we have not, else the state for what it runs, `timeout` or `returned`.
+        failed: Lease for which it was sentenced; None = whatever runs.
+    """
+
+    __slots__ = ("alone", "failed", "jobs", "kill_at", "ready", "retiring", "sentence", "stuck", "taken")
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.ready = False
+        self.stuck = False
+        self.alone = False
+        self.taken = 0
+        self.retiring = False
+        self.kill_at: float | None = None
+        self.sentence = ""
+        self.failed: int | None = None
+
+
+class Pool:
+    """The workers and their jobs.
+
+    Attributes:
+        workers: By number; a number is never used again.
+        backlog: Jobs that no worker has.
+        effects: To be carried out in order, and cleared by whoever does.
+        outcomes: To be told to the Router, and cleared by whoever does.
+        start_error: Why no worker can start at all; the manager should end.
+    """
+
+    def __init__(self, size: int, max_job_count: int, job_timeout_s: float, returns: bool = True) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.backlog: deque[Job] = deque()
+        self.effects: list[Effect] = []
+        self.outcomes: list[Outcome] = []
+        self.start_error: str | None = None
+        self.lookahead = Lookahead()
+        self.returns = returns
+        self._size = size
+        self._max_job_count = max_job_count
+        self._job_timeout_s = job_timeout_s
+        self._numbers = 0
+        self._unwanted: set[int] = set()
+        self._ever_ready = False
+        self._false_starts = 0
+        self._respawn_at: float | None = None
+        self._waiting_since: deque[tuple[float, int]] = deque()
+        self._added = 0
+        self._assigned = 0
+        self.draining = False
+
+    # ---- what the Router wants -----------------------------------------------------------------
+
+    def add(self, jobs: list[Job], now: float) -> None:
+        """Jobs to run, after those that wait."""
+        self.backlog.extend(jobs)
+        self._added += len(jobs)
+        self._waiting_since.append((now, self._added))
+
+    def held(self) -> Iterable[Job]:
+        """Every job that is here and has no outcome."""
+        yield from self.backlog
+        for worker in self.workers.values():
+            yield from worker.jobs.values()
+
+    def outstanding(self) -> int:
+        """Their number."""
+        return len(self.backlog) + sum(len(worker.jobs) for worker in self.workers.values())
+
+    def discard(self, unwanted: Iterable[Held], running: Mapping[int, int]) -> None:
+        """Stop these hand-outs; nothing more is told of them.
+
+        Args:
+            running: What each worker runs, by worker.
+        """
+        leases = {held.lease for held in unwanted}
+        self._remove_waiting(leases)
+        for key, worker in self.workers.items():
+            mine = leases & worker.jobs.keys()
+            if not mine:
+                continue
+            self._unwanted |= mine
+            if running.get(key) in mine:
+                self._sentence(key, worker, "returned", running[key])
+            else:
+                self.effects.append(Tell(key, messages.encode(messages.Return())))
+
+    def _remove_waiting(self, leases: set[int]) -> None:
+        kept = [job for job in self.backlog if job.lease not in leases]
+        if len(kept) < len(self.backlog):
+            self._assigned += len(self.backlog) - len(kept)
+            self.backlog = deque(kept)
+
+    def capacity(self) -> int:
+        """Jobs that may be here at a time."""
+        if self.draining:
+            return 0
+        window = self.lookahead.window
+        return sum(self._capacity_of(worker, window) for worker in self.workers.values())
+
+    def _capacity_of(self, worker: Worker, window: int) -> int:
+        held = len(worker.jobs)
+        if not worker.ready or worker.retiring or worker.sentence:
+            return held
+        if worker.alone or worker.stuck:
+            return max(1, held)
+        if self._max_job_count:
+            return min(1 + window, held + self._max_job_count - worker.taken)
+        return 1 + window
+
+    # ---- what workers say ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Spawn the workers."""
+        for _ in range(self._size):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        self._numbers += 1
+        self.workers[self._numbers] = Worker()
+        self.effects.append(Spawn(self._numbers))
+
+    def on_event(self, key: int, event: messages.Event, now: float) -> None:
+        """A message from a worker."""
+        worker = self.workers[key]
+        match event:
+            case messages.Done(outcomes):
+                self._on_done(worker, outcomes)
+            case messages.Returned(leases):
+                self._on_returned(worker, leases, now)
+            case messages.Ready():
+                worker.ready = self._ever_ready = True
+                self._false_starts = 0
+            case messages.Unready(error):
+                self._on_unready(error)
+
+    def _on_unready(self, error: str) -> None:
+        if self._ever_ready:
+            self.effects.append(Report("error", "a new worker process cannot start; trying again", error))
+        else:
+            self.start_error = error
+
+    def _on_done(self, worker: Worker, outcomes: list[Outcome]) -> None:
+        jobs = worker.jobs
+        name, runs, total_s = "", 0, 0.0
+        finished = self.outcomes
+        for outcome in outcomes:
+            job = jobs.pop(outcome.lease, None)
+            if job is None:
+                continue  # sent once and found on the board again
+            if job.name != name:
+                if runs:
+                    self.lookahead.learn(name, runs, total_s)
+                name, runs, total_s = job.name, 0, 0.0
+            runs += 1
+            total_s += outcome.run_s
+            finished.append(outcome)
+        if runs:
+            self.lookahead.learn(name, runs, total_s)
+        if self._unwanted:
+            self._drop_unwanted(outcome.lease for outcome in outcomes)
+        worker.stuck = False
+        if not jobs:
+            worker.alone = False
+
+    def _drop_unwanted(self, leases: Iterable[int]) -> None:
+        dropped = self._unwanted.intersection(leases)
+        if dropped:
+            self._unwanted -= dropped
+            self.outcomes[:] = [outcome for outcome in self.outcomes if outcome.lease not in dropped]
+
+    def _on_returned(self, worker: Worker, leases: list[int], now: float) -> None:
+        worker.stuck = bool(worker.jobs)
+        jobs = [job for lease in leases if (job := worker.jobs.pop(lease, None)) is not None]
+        worker.taken -= len(jobs)
+        self._requeue(jobs, now)
+
+    def _requeue(self, jobs: list[Job], now: float) -> None:
+        """Jobs that did not begin go first in line again."""
+        wanted = [job for job in jobs if job.lease not in self._unwanted]
+        self._unwanted.difference_update(job.lease for job in jobs)
+        self.backlog.extendleft(reversed(wanted))
+        self._waiting_since.appendleft((now, self._assigned))
+        self._assigned -= len(wanted)
+
+    # ---- deaths -------------------------------------------------------------------------------------
+
+    def on_death(self, key: int, death: Death, now: float) -> None:
+        """A worker process has ended; everything that it had sent was reported before."""
+        worker = self.workers.pop(key)
+        self._on_done(worker, death.outcomes)
+        cut = worker.jobs.pop(death.running, None) if death.running is not None else None
+        if cut is not None:
+            self._on_cut(worker, cut, death.text)
+        self._requeue(list(worker.jobs.values()), now)
+        if not worker.retiring:
+            if not death.clean and not worker.sentence and cut is None:
+                self.effects.append(Report("warning", f"a worker died: {death.text}"))
+            self._replace(worker, death, now)
+
+    def _on_cut(self, worker: Worker, job: Job, death: str) -> None:
+        """The job that ran when its worker died."""
+        if job.lease in self._unwanted:
+            self._unwanted.discard(job.lease)
+            return
+        state, failure = "crashed", Failure("eventmq.JobCrashed", f"worker process died: {death}")
+        if worker.sentence == "timeout" and worker.failed == job.lease:
+            text = f"ran longer than its timeout of {self.timeout_of(job):g} s and was killed"
+            state, failure = "timeout", Failure("eventmq.JobTimeout", text)
+        elif worker.sentence:  # killed for another's sake, or because the manager leaves
+            state = "returned"
+        self.outcomes.append(Outcome(job.id, job.lease, state, b"", None if state == "returned" else failure))
+        if state != "returned":
+            self.effects.append(Report("warning", f"{job.name}[{job.id} #{job.attempt}] {failure.message}"))
+
+    def _replace(self, worker: Worker, death: Death, now: float) -> None:
+        if self.draining:
+            return
+        if worker.ready:
+            self._spawn()
+            return
+        self._false_starts += 1
+        if not self._ever_ready:
+            if self.start_error is None:
+                self.start_error = f"a worker process died before it was ready: {death.text}"
+            return
+        pause_s = min(RESPAWN_S_MAX, RESPAWN_S * 2 ** min(self._false_starts, 10))
+        self._respawn_at = now + pause_s
+
+    # ---- time ----------------------------------------------------------------------------------------
+
+    def timeout_of(self, job: Job) -> float:
+        """Seconds that a job may run; 0 = for ever."""
+        timeout_s = v2.decode(job.options, v2.Options).timeout_s if job.options else None
+        return self._job_timeout_s if timeout_s is None else timeout_s
+
+    def tick(self, now: float, running: Mapping[int, tuple[int, float]]) -> None:
+        """Look at the clock.
+
+        Args:
+            running: Lease and start of what each worker runs, by worker.
+        """
+        for key, (lease, started) in running.items():
+            worker = self.workers[key]
+            job = worker.jobs.get(lease)
+            if job is None or worker.sentence:
+                continue
+            timeout_s = self.timeout_of(job)
+            if timeout_s and now - started >= timeout_s:
+                self._sentence(key, worker, "timeout", lease)
+        for key, worker in self.workers.items():
+            if worker.kill_at is not None and now >= worker.kill_at and not worker.sentence:
+                self._sentence(key, worker, "returned", None)
+        if self._respawn_at is not None and now >= self._respawn_at:
+            self._respawn_at = None
+            while sum(not worker.retiring for worker in self.workers.values()) < self._size and not self.draining:
+                self._spawn()
+        self._return_stale(now)
+
+    def _sentence(self, key: int, worker: Worker, state: str, lease: int | None) -> None:
+        if not worker.sentence:
+            worker.sentence, worker.failed = state, lease
+            self.effects.append(Kill(key))
+
+    def _return_stale(self, now: float) -> None:
+        """Give what has waited too long for a worker back to the Router, where another manager may take it."""
+        marks = self._waiting_since
+        while marks and marks[0][1] <= self._assigned:
+            marks.popleft()
+        if self.backlog and self.returns and marks and now - marks[0][0] >= WAIT_S:
+            self._return_backlog()
+
+    def _return_backlog(self) -> None:
+        self.outcomes += [Outcome(job.id, job.lease, "returned") for job in self.backlog]
+        self._assigned += len(self.backlog)
+        self.backlog.clear()
+
+    # ---- giving jobs out -----------------------------------------------------------------------------
+
+    def assign(self) -> None:
+        """Give what waits to workers with room: first one each, so that all run, then ahead in equal shares."""
+        if self.draining:
+            self._return_backlog()
+            return
+        window = self.lookahead.window
+        takers = [] if not self.backlog else self._takers(window)
+        while self.backlog and takers:
+            takers.sort(key=lambda taker: len(taker[1].jobs))
+            share = -(-len(self.backlog) // len(takers))
+            takers = [(key, worker) for key, worker in takers if self._give(key, worker, share, window)]
+
+    def _takers(self, window: int) -> list[tuple[int, Worker]]:
+        return [
+            (key, worker)
+            for key, worker in self.workers.items()
+            if worker.ready
+            and not (worker.retiring or worker.sentence or worker.stuck or worker.alone)
+            and len(worker.jobs) <= window
+        ]
+
+    def _give(self, key: int, worker: Worker, share: int, window: int) -> bool:
+        """Give a worker its share; whether it may take more."""
+        backlog, tiny = self.backlog, self.lookahead.tiny
+        room = min(share, window + 1 - len(worker.jobs))
+        if self._max_job_count:
+            room = min(room, self._max_job_count - worker.taken)
+        batch: list[Job] = []
+        size = 0
+        while len(batch) < room and backlog and size < limits.BATCH_BYTES and backlog[0].name in tiny:
+            size += len(backlog[0].payload)
+            batch.append(backlog.popleft())
+        if not batch and not worker.jobs and backlog:
+            worker.alone = backlog[0].name not in tiny
+            batch.append(backlog.popleft())
+        if not batch:
+            return False
+        self._assigned += len(batch)
+        worker.jobs.update({job.lease: job for job in batch})
+        worker.taken += len(batch)
+        self.effects.append(Tell(key, messages.encode(messages.Run(batch))))
+        if self._max_job_count and worker.taken >= self._max_job_count:
+            self._spawn()
+            worker.retiring = True
+        return not worker.alone and not worker.retiring and len(worker.jobs) <= window
+
+    def retire_finished(self, now: float) -> None:
+        """Send away the retiring workers that have nothing left to do."""
+        for key, worker in self.workers.items():
+            if worker.retiring and not worker.jobs and worker.kill_at is None:
+                worker.kill_at = now + limits.KILL_GRACE_S
+                self.effects.append(Tell(key, messages.encode(messages.Stop())))
+
+    # ---- leaving --------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take nothing more, finish what runs, give back what does not."""
+        self.draining = True
+        for key, worker in self.workers.items():
+            worker.retiring = True
+            if not worker.ready:
+                self._sentence(key, worker, "returned", None)
+            elif worker.jobs:
+                self.effects.append(Tell(key, messages.encode(messages.Return())))
+
+    def halt(self) -> None:
+        """While draining: kill the workers; what they run goes back to the Router."""
+        for key, worker in self.workers.items():
+            self._sentence(key, worker, "returned", None)
