@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from eventmq import inifile, limits, values
 from eventmq.errors import SettingsError
@@ -111,7 +111,7 @@ class Settings:
     )
 
     store: str = _setting(str.strip, default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
-    durability: str = _setting(
+    durability: Literal["full", "process", "none"] = _setting(
         values.choice("full", "process", "none"),
         "full",
         "router",
@@ -152,7 +152,7 @@ class Settings:
         values.duration, limits.JOB_TIMEOUT_S, "jobmanager", "Kill a job after this long. 0 = never."
     )
     wire: str = _setting(
-        values.choice("2.0", "1.0"), "2.0", "jobmanager", "eMQP version to speak; 1.0 for a Router of 2020."
+        values.choice("2.0", "1.0", "auto"), "2.0", "jobmanager", "eMQP version; 1.0 for a Router of 2020."
     )
 
     drain_s: float = _setting(

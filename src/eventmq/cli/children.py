@@ -3,20 +3,22 @@
 Each child is the leader of a process group, so a Ctrl-C in the terminal reaches only us and we can stop them one after
 another. A child that ends by itself ends the whole: nothing is restarted in silence.
 
-    with Children() as children:
-        children.start("router", …); children.start("job manager", …)
-        code = children.wait()                  # until told to end, or one of them has ended
+    with Children(patience_s, say) as children:
+        children.start("Router", ["router", …])
+        children.start("job manager", ["jobmanager", …])
+        children.pause(60)          # raises Stopped when told to end, Ended when one of them has ended
 """
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from eventmq.errors import EventMQError
@@ -38,10 +40,20 @@ class Children:
     Args:
         patience_s: How long one may take to end when it is told to.
         say: Tells the user what happens.
+        log: File for what they log; None = our stderr.
+        environ: Their environment; None = ours.
     """
 
-    def __init__(self, patience_s: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        patience_s: float,
+        say: Callable[[str], None],
+        log: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._patience_s = patience_s
+        self._log = log
+        self._environ = environ
         self._say = say
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._told = 0
@@ -58,23 +70,24 @@ class Children:
         self._stop()
         self._wakeup.__exit__(kind, error, at)
 
-    def start(self, name: str, arguments: Sequence[str], quiet: bool = False) -> int:
+    def start(self, name: str, arguments: Sequence[str]) -> int:
         """Starts `eventmq` with these arguments, by this Python.
 
         Args:
             name: What to call it to the user.
             arguments: A verb and its flags.
-            quiet: Throw away what it logs.
 
         Returns:
             Its process id.
         """
-        child = subprocess.Popen(
-            [sys.executable, "-m", "eventmq", *arguments],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL if quiet else None,
-            process_group=0,
-        )
+        with ExitStack() as opened:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "eventmq", *arguments],
+                stdin=subprocess.DEVNULL,
+                stderr=opened.enter_context(self._log.open("ab")) if self._log else None,
+                process_group=0,
+                env=self._environ,
+            )
         self._children.append((name, child))
         return child.pid
 
@@ -136,11 +149,3 @@ def manner(returncode: int) -> str:
 def patience(drain_s: float) -> float:
     """How long a child that drains may take: the time to drain, and the time to kill what did not."""
     return drain_s + 2 * KILL_GRACE_S
-
-
-def kill(pid: int) -> None:
-    """SIGKILL to a process that may be gone already."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -1,0 +1,44 @@
+# Everything a fresh machine needs is python3 (3.11 or later), pip and make.
+#
+#   make demo     run the main job on real input, and have it add up
+#   make test     run the whole suite
+#   make check    format, lint, types, tests, tidiness
+#   make format   put the code in form
+#   make clean    remove what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check lint format clean
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m eventmq demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: lint test
+
+lint: $(INSTALLED)
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+format: $(INSTALLED)
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again whenever what is to be installed changes. pip reads dependency groups since 25.1.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "EventMQ needs Python 3.11 or later; say which: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $(INSTALLED)
