@@ -55,8 +55,8 @@ VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 
 # ---- memory ----------------------------------------------------------------------------------
 
-HEAD_JOBS_MAX = 10_000
-"""Waiting jobs of one queue held in memory; the rest stay in the store and come in pages."""
+HEAD_JOBS_MAX = 50_000
+"""Waiting jobs of one queue held in memory (about 500 bytes each); the rest stay in the store and come in pages."""
 
 HEADS_BYTES_MAX = 64 << 20
 """Payload bytes of all heads. Over it, a queue keeps only one small page in memory."""

@@ -6,6 +6,7 @@ Published names here: `get_status`, `on_disconnect`, `queues`, `workers`, `waiti
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class Administrative(Core):
     @property
     def job_latencies(self) -> dict[str, tuple[float, str]]:
         """By message id of each REQUEST forwarded to a job manager and not yet answered: (monotonic time, queue)."""
-        return {id: (lease.since, lease.job.queue) for id, lease in self.ledger.leases.items()}
+        return {id: (since, job.queue) for id, (job, _, since) in self.ledger.leases.items()}
 
     def get_status(self) -> str:
         """The Router's state as JSON: the keys of 0.3.13, and ours."""
@@ -61,12 +62,10 @@ class Administrative(Core):
     def status(self) -> dict[str, Any]:
         """The Router's state. Latencies in milliseconds, as 0.3.13 has them; all other times in seconds."""
         ledger = self.ledger
-        inflight: dict[str, int] = {}
-        for lease in ledger.leases.values():
-            inflight[lease.job.queue] = inflight.get(lease.job.queue, 0) + 1
+        inflight = Counter(job.queue for job, _, _ in ledger.leases.values())
         measured = {queue: latency for queue, latency in ledger.latencies.items() if latency.count}
         return {
-            "inflight_messages_by_queue": inflight,
+            "inflight_messages_by_queue": dict(inflight),
             "latency_messages_by_queue": {q: 1e3 * each.total / each.count for q, each in measured.items()},
             "max_latency_messages_by_queue": {q: 1e3 * each.max for q, each in measured.items()},
             "waiting_messages_by_queue": {q: len(backlog) for q, backlog in ledger.backlogs.items()},
@@ -92,6 +91,7 @@ class Administrative(Core):
 
     def show_workers(self) -> dict[str, Any]:
         """All job managers, with the keys of 0.3.13 and ours."""
+        running = Counter(manager for _, manager, _ in self.ledger.leases.values())
         return {
             "connected_workers": {
                 text_of(id): {
@@ -100,7 +100,7 @@ class Administrative(Core):
                     "available_slots": manager.credit,
                     "name": manager.incarnation.name,
                     "wire": f"{manager.wire}.0",
-                    "running": len(manager.held),
+                    "running": running[manager],
                     "finished": manager.finished,
                     "silent_s": round(self.now - manager.heard, 3),
                     "draining": manager.draining,
@@ -197,7 +197,7 @@ class Administrative(Core):
     @property
     def drained(self) -> bool:
         """Whether nothing runs any more at a manager that could not report it to a restarted Router."""
-        return not any(manager.held for manager in self.pool.managers.values() if manager.wire == 1)
+        return not any(manager.wire == 1 for _, manager, _ in self.ledger.leases.values())
 
     def say_goodbye(self) -> None:
         """KBYE to everybody: the last thing before the sockets close."""

@@ -114,7 +114,7 @@ class Backend(Core):
             assert stale is not None
             self.pool.remove(stale)
             if stale is not before:
-                self.ledger.give_back(list(stale.held.values()), begun=True)
+                self.ledger.give_back(self.ledger.held_by(stale), begun=True)
         self._forget_namesake(incarnation)
         manager = self._join(sender, 2, incarnation, body.queues)
         manager.about = body.about
@@ -123,7 +123,7 @@ class Backend(Core):
             for held in body.held
         ]
         if before is not None:
-            self.ledger.give_back(list(before.held.values()))
+            self.ledger.give_back(self.ledger.held_by(before))
         self.note("info", "manager_here", f"job manager {body.name} is here, holding {len(body.held)} jobs")
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
 
@@ -204,14 +204,13 @@ class Backend(Core):
         """
         manager = self.heard(sender)
         id, value = v1.parse_reply(msg)
-        job = manager.held.get(id)
-        if job is None:
-            self.ledger.counts["stale"] += 1
-        elif value == v1.TIMEOUT_VALUE:
+        lease = self.ledger.leases.get(id)
+        number = lease[0].lease if lease else 0
+        if value == v1.TIMEOUT_VALUE:
             failure = Failure("eventmq.JobTimeout", "the job manager killed it at its timeout")
-            self._settle(manager, [Outcome(id, job.lease, "timeout", b"", failure)])
+            self._settle(manager, [Outcome(id, number, "timeout", b"", failure)])
         else:
-            self._settle(manager, [Outcome(id, job.lease, "succeeded", v2.pack(value))])
+            self._settle(manager, [Outcome(id, number, "succeeded", v2.pack(value))])
 
     def on_outcomes(self, sender: PeerId, body: v2.Reply) -> None:
         """An eMQP/2.0 manager's REPLY, ACKed when durable."""
@@ -249,7 +248,7 @@ class Backend(Core):
 
     def lose(self, manager: Manager, why: str) -> None:
         """Forgets a manager; what it held waits again, and may have run in part."""
-        held = list(manager.held.values())
+        held = self.ledger.held_by(manager)
         self.ledger.give_back(held, begun=True)
         self.outbox.drop(manager)
         self.pool.remove(manager)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -92,7 +92,7 @@ class Core:
         ending_since: Monotonic time at which it was told.
     """
 
-    handlers: dict[str, Handlers] = {}
+    handlers: ClassVar[dict[str, Handlers]] = {}
 
     def __init__(self, store: Store, policy: Policy, now: float, wall: float) -> None:
         self.policy = policy

@@ -125,10 +125,10 @@ class Frontend(Core):
             "attempt": job.attempt,
             "crashes": job.crashes,
             "created": job.created,
-            "started": self.wall - (self.now - lease.since) if lease else None,
+            "started": self.wall - (self.now - lease[2]) if lease else None,
             "finished": record.finished or None,
             "run_s": record.run_s if record.finished else None,
-            "worker": lease.manager.incarnation.name if lease else record.worker or None,
+            "worker": lease[1].incarnation.name if lease else record.worker or None,
             "failure": {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
             if failure
             else None,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,16 +18,14 @@ from eventmq.broker import lifecycle
 from eventmq.broker.backlog import Backlog, Room, key
 from eventmq.broker.pool import Crew, Manager, Pool
 from eventmq.protocol import v2
-from eventmq.protocol.v2 import Failure, Job, Options, Outcome, Refusal, Result
+from eventmq.protocol.v2 import Failure, Job, Options, Outcome, Refusal
 from eventmq.store.base import Changes, Ended, Moved, Record, Store
 
+Lease = tuple[Job, Manager, float]
+"""One hand-out: the job, who has it, since when (monotonic). Not a class: one is made for every job."""
 
-class Lease(NamedTuple):
-    """One hand-out: the job, who has it, since when (monotonic)."""
-
-    job: Job
-    manager: Manager
-    since: float
+Ending = tuple[str, bytes, Failure | None, int]
+"""How a job ended: state, value, failure, attempt."""
 
 
 @lru_cache(maxsize=1024)
@@ -53,12 +50,6 @@ class Latency:
         self.total = 0.0
         self.max = 0.0
 
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        self.total += seconds
-        if seconds > self.max:
-            self.max = seconds
-
 
 class Ledger:
     """All jobs.
@@ -68,7 +59,7 @@ class Ledger:
         leases: Running jobs by id.
         backlogs: Waiting jobs by queue.
         changes: What this turn wants remembered.
-        ended: What ended in this turn: the job's id and the result for those who wait for it.
+        ended: What ended in this turn, by id: for those who wait for it.
         kept: Ended jobs that the store still keeps.
         counts: Since start: `accepted`, `duplicates`, `stale`, `redelivered`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
@@ -86,7 +77,7 @@ class Ledger:
         self.live: dict[str, Job] = {}
         self.leases: dict[str, Lease] = {}
         self.changes = Changes()
-        self.ended: dict[str, Result] = {}
+        self.ended: dict[str, Ending] = {}
         self.counts: Counter[str] = Counter()
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
@@ -267,15 +258,18 @@ class Ledger:
 
     def _hand_out(self, jobs: list[Job], manager: Manager, now: float) -> None:
         lease = self.next_lease
-        leases, held = self.leases, manager.held
+        leases = self.leases
         for job in jobs:
             lease += 1
             job.lease = lease
-            leases[job.id] = Lease(job, manager, now)
-            held[job.id] = job
+            leases[job.id] = (job, manager, now)
         self.next_lease = lease
         manager.sent += len(jobs)
         self.processed[jobs[0].queue] += len(jobs)
+
+    def held_by(self, manager: Manager) -> list[Job]:
+        """What is handed out to a manager. Looks at all leases: for rare events and people."""
+        return [job for job, holder, _ in self.leases.values() if holder is manager]
 
     # ---- back --------------------------------------------------------------------------------------
 
@@ -284,28 +278,32 @@ class Ledger:
         leases = self.leases
         for outcome in outcomes:
             lease = leases.get(outcome.id)
-            if lease is None or lease.job.lease != outcome.lease or lease.manager is not manager:
+            if lease is None or lease[0].lease != outcome.lease or lease[1] is not manager:
                 self.counts["stale"] += 1
-            elif outcome.state == "returned":
-                self.give_back([lease.job])
+                continue
+            job, _, since = lease
+            if outcome.state == "returned":
+                self.give_back([job])
+                continue
+            self._observe(job.queue, now - since)
+            if outcome.state == "succeeded":
+                self._end(job, manager, "succeed", wall, outcome.value, None, outcome.run_s)
+            elif outcome.state == "crashed":
+                self._crashed(job, manager, outcome, wall)
             else:
-                self._observe(lease, now)
-                if outcome.state == "succeeded":
-                    self._end(lease, "succeed", wall, outcome.value, None, outcome.run_s)
-                elif outcome.state == "crashed":
-                    self._crashed(lease, outcome, wall)
-                else:
-                    failure = outcome.failure or Failure("eventmq.JobFailed", f"reported as {outcome.state[:40]!r}")
-                    self._end(lease, "fail", wall, b"", failure, outcome.run_s)
+                failure = outcome.failure or Failure("eventmq.JobFailed", f"reported as {outcome.state[:40]!r}")
+                self._end(job, manager, "fail", wall, b"", failure, outcome.run_s)
 
-    def _observe(self, lease: Lease, now: float) -> None:
-        latency = self.latencies.get(lease.job.queue)
+    def _observe(self, queue: str, seconds: float) -> None:
+        latency = self.latencies.get(queue)
         if latency is None:
-            latency = self.latencies[lease.job.queue] = Latency()
-        latency.add(now - lease.since)
+            latency = self.latencies[queue] = Latency()
+        latency.count += 1
+        latency.total += seconds
+        if seconds > latency.max:
+            latency.max = seconds
 
-    def _crashed(self, lease: Lease, outcome: Outcome, wall: float) -> None:
-        job = lease.job
+    def _crashed(self, job: Job, manager: Manager, outcome: Outcome, wall: float) -> None:
         job.crashes += 1
         self.counts["crashes"] += 1
         limit = options_of(job.options).crash_limit
@@ -314,14 +312,13 @@ class Ledger:
             return
         cause = outcome.failure or Failure("eventmq.JobCrashed", "worker process died")
         failure = Failure(cause.type, f"{cause.message}; crash {job.crashes} of this job", cause.traceback)
-        self._end(lease, "fail", wall, b"", failure, outcome.run_s)
+        self._end(job, manager, "fail", wall, b"", failure, outcome.run_s)
 
     def give_back(self, jobs: Iterable[Job], begun: bool = False) -> None:
         """Running jobs wait again, at their old place. `begun`: they may have run in part, so the attempt counts."""
         for job in sorted(jobs, key=key, reverse=True):
             lifecycle.next_state(self.state(job), "give_back")
-            lease = self.leases.pop(job.id)
-            del lease.manager.held[job.id]
+            del self.leases[job.id]
             job.lease = 0
             if begun:
                 job.attempt += 1
@@ -332,36 +329,28 @@ class Ledger:
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
-        self._end(self.leases[job.id], "fail", wall, b"", failure, 0.0)
+        self._end(job, self.leases[job.id][1], "fail", wall, b"", failure, 0.0)
 
-    def _end(self, lease: Lease, event: str, wall: float, value: bytes, failure: Failure | None, run_s: float) -> None:
+    def _end(
+        self, job: Job, manager: Manager, event: str, wall: float, value: bytes, failure: Failure | None, run_s: float
+    ) -> None:
         """Running to a terminal state: the only way out of the ledger."""
-        job, manager, _ = lease
         id = job.id
         state = lifecycle.next_state(lifecycle.RUNNING, event)
         del self.leases[id]
         del self.live[id]
-        del manager.held[id]
         manager.finished += 1
         self.counts[state] += 1
         self.kept += 1
-        self.ended[id] = Result(id, state, value, failure, job.attempt)
+        self.ended[id] = (state, value, failure, job.attempt)
         ttl = options_of(job.options).result_ttl_s if job.options else None
         if ttl is None:
             ttl = self.result_ttl_s
+        expires = wall + (ttl if ttl > limits.DEDUPE_S else limits.DEDUPE_S)
+        kept_value, kept_failure = value if ttl else b"", v2.pack(failure) if failure else b""
+        name = manager.incarnation.name
         self.changes.ended.append(
-            Ended(
-                job.seq,
-                state,
-                wall,
-                wall + max(ttl, limits.DEDUPE_S),
-                job.attempt,
-                job.crashes,
-                run_s,
-                manager.incarnation.name,
-                value if ttl else b"",
-                v2.pack(failure) if failure else b"",
-            )  # fmt: skip
+            Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, kept_value, kept_failure)
         )
 
     # ---- reconciliation ------------------------------------------------------------------------------
@@ -371,14 +360,14 @@ class Ledger:
         job has ended. To be called when all changes are applied."""
         current = self.leases.get(id)
         if current is not None:
-            if current.job.lease != lease or current.manager.incarnation != manager.incarnation:
+            job, holder, since = current
+            if job.lease != lease or holder.incarnation != manager.incarnation:
                 return "kill"
-            del current.manager.held[id]
-            self.leases[id] = Lease(current.job, manager, current.since)
-            manager.held[id] = current.job
+            self.leases[id] = (job, manager, since)
             return "keep"
-        job = self.live.get(id)
-        if job is not None:
+        waiting = self.live.get(id)
+        if waiting is not None:
+            job = waiting
             self.backlogs[job.queue].remove(job)
         else:
             record = next(iter(self.store.find([id])), None)
@@ -392,8 +381,7 @@ class Ledger:
             self.short_queues[job.queue] = None
             self.changes.paged_in.append(job.seq)
         job.lease = lease
-        self.leases[id] = Lease(job, manager, now)
-        manager.held[id] = job
+        self.leases[id] = (job, manager, now)
         return "keep"
 
     # ---- questions -----------------------------------------------------------------------------------

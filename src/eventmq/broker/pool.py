@@ -1,6 +1,6 @@
-"""The job managers that are connected: what they serve, their credit, what they hold, when they were last heard.
+"""The job managers that are connected: what they serve, their credit, when they were last heard.
 
-Owns each manager's credit and holdings; knows nothing of jobs' states. Managers that announced the same queues form one
+Owns each manager's credit; knows nothing of jobs. Managers that announced the same queues form one
 crew, and a crew knows which of its queues have waiting jobs, so finding work for a manager and a manager for work costs
 the same with one queue or ten thousand. Within a crew the least recently used manager comes first; within a manager's
 queues the heaviest weight, and equal weights take turns.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-
-from eventmq.protocol.v2 import Job
 
 Queues = tuple[tuple[int, str], ...]
 """(weight, name), heaviest first."""
@@ -39,7 +37,6 @@ class Manager:
         crew: Those that serve the same queues.
         limit: Jobs it has allowed us to send in this session.
         sent: Jobs sent in this session.
-        held: What is handed out to it, by job id.
         heard: Monotonic time of its last frame.
         told: Monotonic time of our last beat.
         suspect_since: Monotonic time at which its connection was found gone; None = it is there.
@@ -49,7 +46,7 @@ class Manager:
     """
 
     __slots__ = (
-        "about", "crew", "draining", "finished", "heard", "held", "id",
+        "about", "crew", "draining", "finished", "heard", "id",
         "incarnation", "limit", "sent", "suspect_since", "told", "wire",
     )  # fmt: skip
 
@@ -60,7 +57,6 @@ class Manager:
         self.crew = crew
         self.limit = 0
         self.sent = 0
-        self.held: dict[str, Job] = {}
         self.heard = now
         self.told = now
         self.suspect_since: float | None = None

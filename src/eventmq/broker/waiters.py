@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eventmq import limits
+from eventmq.broker.ledger import Ending
 from eventmq.broker.pool import PeerId
 from eventmq.protocol.v2 import Result
 
@@ -44,17 +45,17 @@ class Waiters:
         if len(self.wire_1_0) > limits.WAITS_MAX:
             del self.wire_1_0[next(iter(self.wire_1_0))]
 
-    def ended(self, results: dict[str, Result]) -> Iterator[tuple[PeerId, Result]]:
+    def ended(self, endings: dict[str, Ending]) -> Iterator[tuple[PeerId, Result]]:
         """Whom to tell of jobs that ended; each is told once."""
         for generation in (self.young, self.old):
-            for id in generation.keys() & results.keys():
+            for id in generation.keys() & endings.keys():
                 for peer in generation.pop(id):
-                    yield peer, results[id]
+                    yield peer, Result(id, *endings[id])
 
-    def ended_1_0(self, results: dict[str, Result]) -> Iterator[tuple[PeerId, Result]]:
+    def ended_1_0(self, endings: dict[str, Ending]) -> Iterator[tuple[PeerId, Result]]:
         """The same for clients that speak eMQP/1.0."""
-        for id in self.wire_1_0.keys() & results.keys():
-            yield self.wire_1_0.pop(id), results[id]
+        for id in self.wire_1_0.keys() & endings.keys():
+            yield self.wire_1_0.pop(id), Result(id, *endings[id])
 
     def grow_older(self, now: float) -> None:
         """Drops what was not repeated; `now` is monotonic."""
