@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from eventmq.client.sockets import dealer, has_message, send
+from eventmq.client.sockets import dealer, has_message, receive, send
 from eventmq.errors import BrokerUnavailable, EventMQError, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, RESEND_S
 from eventmq.net import address
@@ -61,7 +61,7 @@ class Admin:
             send(self._socket, question)
             until = min(now + RESEND_S, deadline)
             while self._arrives(until):
-                answered, answer = self._read(command, self._socket.recv_multipart())
+                answered, answer = self._read(command, receive(self._socket))
                 if answered:
                     return answer
         raise BrokerUnavailable(

@@ -12,11 +12,9 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-import zmq
-
 from eventmq.client.exchange import Exchange
 from eventmq.client.pending import NEVER, Call, Frames
-from eventmq.client.sockets import dealer, descriptor, has_message, send
+from eventmq.client.sockets import Dealer, dealer, descriptor, has_message, receive, send
 from eventmq.errors import BrokerUnavailable
 
 C = TypeVar("C", bound=Call)
@@ -32,7 +30,7 @@ class AsyncDriver:
         self._address = address
         self._loop = loop
         self._exchange = Exchange(address)
-        self._socket: zmq.Socket[bytes] | None = None
+        self._socket: Dealer | None = None
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -87,7 +85,7 @@ class AsyncDriver:
             if self._socket is None or not has_message(self._socket):
                 self._set_alarm(self._exchange.next_time())
                 return
-            self._exchange.receive(self._socket.recv_multipart(zmq.NOBLOCK), now)
+            self._exchange.receive(receive(self._socket), now)
         self._schedule()
 
     def _outgoing(self, now: float) -> list[Frames]:
@@ -111,7 +109,7 @@ class AsyncDriver:
 
     # ---- the socket ---------------------------------------------------------------------------------
 
-    def _open(self) -> zmq.Socket[bytes]:
+    def _open(self) -> Dealer:
         self._socket = dealer(self._address)
         self._loop.add_reader(descriptor(self._socket), self._turn)
         return self._socket

@@ -188,7 +188,7 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
 
 def _check_findable(fn: Any) -> None:
     """That a worker which imports the module finds the function there."""
-    if isinstance(fn, (staticmethod, classmethod)) or not inspect.isroutine(fn):
+    if not inspect.isroutine(fn) or inspect.ismethod(fn) or isinstance(fn, (staticmethod, classmethod)):
         raise InvalidJob(f"@job goes on a function or a method, not on {fn!r}")
     if "<" in fn.__qualname__:
         kind = "a lambda" if fn.__name__ == "<lambda>" else "a function in a function"

@@ -20,11 +20,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TypeVar
 
-import zmq
-
 from eventmq.client.exchange import Exchange
 from eventmq.client.pending import Call, Frames
-from eventmq.client.sockets import abandon, dealer, descriptor, has_message, send
+from eventmq.client.sockets import Dealer, abandon, dealer, descriptor, has_message, receive, send
 from eventmq.errors import BrokerUnavailable
 
 C = TypeVar("C", bound=Call)
@@ -48,7 +46,7 @@ class SyncDriver:
         self._followers: dict[Call, threading.Lock] = {}
         self._woken = False
         self._closed = False
-        self._socket: zmq.Socket[bytes] | None = None
+        self._socket: Dealer | None = None
         self._poll = select.poll()
         self._pipe = os.pipe()
         self._poll.register(self._pipe[0], select.POLLIN)
@@ -150,13 +148,13 @@ class SyncDriver:
         self._release()
         return self._exchange.outgoing(now)
 
-    def _receive(self, socket: zmq.Socket[bytes], until: float) -> Frames | None:
+    def _receive(self, socket: Dealer, until: float) -> Frames | None:
         """The next message; None when there is none in time or another thread wants something.
 
         The socket's descriptor signals only a change, so the socket itself is asked before each poll.
         """
         if has_message(socket):
-            return socket.recv_multipart(zmq.NOBLOCK)
+            return receive(socket)
         timeout_s = min(max(until - monotonic(), 0.0), POLL_S_MAX)
         for ready, _ in self._poll.poll(math.ceil(timeout_s * 1000)):
             if ready == self._pipe[0]:
@@ -164,12 +162,12 @@ class SyncDriver:
                     os.read(ready, 1)
                     self._woken = False
         if has_message(socket):
-            return socket.recv_multipart(zmq.NOBLOCK)
+            return receive(socket)
         return None
 
     # ---- the socket ---------------------------------------------------------------------------------
 
-    def _open(self) -> zmq.Socket[bytes]:
+    def _open(self) -> Dealer:
         socket = dealer(self._address)
         with self._lock:
             self._poll.register(descriptor(socket), select.POLLIN)
