@@ -130,7 +130,8 @@ class Store(Protocol):
 
         Raises:
             StorageFull: No room; nothing was applied, and the store can be used further.
-            StoreError: The state of the disk is unknown; the store must not be used further.
+            StoreError: The state of the disk is unknown, or `changes` adds a job that exists or changes one that is not
+                live; the store must not be used further.
         """
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
@@ -141,7 +142,8 @@ class Store(Protocol):
 
     def forget(self, now: float, rows: int, keep: int) -> int:
         """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;
-        forgets the oldest ended ones beyond `keep`, at most `rows` at a time. Returns how many are forgotten."""
+        forgets the oldest ended ones (by `seq`) beyond `keep`, at most `rows` at a time. A store without room to do so
+        forgets none. Returns how many are forgotten."""
 
     def info(self) -> dict[str, Any]:
         """For operators: `url`, `bytes`, `schema`, `durability` and what else the implementation has to tell."""

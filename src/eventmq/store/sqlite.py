@@ -1,0 +1,362 @@
+"""The store of `sqlite:///…`: one file, one connection, one table of jobs.
+
+Owns the file from open to close. The lock is SQLite's own exclusive one, held by this connection, so the kernel lets
+it go whatever happens to the process; `<file>.owner` only tells who holds it. No other connection may open the file,
+and nothing in this process may open and close it by other means: that would drop the lock.
+
+What it costs decides its shape. A row is found by `seq`, its rowid. Besides that there is one index over ids, which
+are time-ordered, and one over the rows that are only here (`paged`). Small columns come before the large ones, so
+scans do not follow overflow chains. An ended job is the same row with its outcome filled in.
+
+The write-ahead log is copied into the file here, not by SQLite behind COMMIT, which would hide an I/O error.
+SQLite has no checksums over the file: damaged structure is refused when met, damaged content is not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from heapq import heappop, heappush
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import astuple
+
+from eventmq.errors import StorageFull, StoreError
+from eventmq.protocol.v2 import Job
+from eventmq.store import tables
+from eventmq.store.base import Changes, Durability, Record, Snapshot
+
+LOG_BYTES = 2 << 20
+"""The write-ahead log is copied into the file when it is larger. Half the size halves the longest stall (about 10 ms)
+and costs no throughput that can be measured."""
+
+CACHE_KIB = 16 << 10
+"""Page cache: the rows of the last 50,000 small jobs, so that ending them reads nothing."""
+
+VACUUM_FREE_PAGES = 2_048
+"""Free pages that the file may keep for the next burst (8 MiB)."""
+
+VACUUM_PAGES = 256
+"""Free pages given back to the file system by one `forget` (about 3 ms)."""
+
+_SYNCHRONOUS: dict[Durability, str] = {"full": "FULL", "process": "NORMAL", "none": "OFF"}
+# FULL syncs each commit. NORMAL syncs when the log is copied: a power cut takes the last commits, never the file.
+# OFF never syncs: a power cut may take the file.
+
+
+class SqliteStore:
+    """See `base.Store`.
+
+    After an error other than `StorageFull` the state of the disk is unknown and every further call is refused.
+    """
+
+    def __init__(self, path: str, durability: Durability) -> None:
+        """Opens the file, made with mode 0600 if it is missing, and locks it until `close`.
+
+        Raises:
+            StoreError: It is locked by another Router, damaged, not ours, newer than this release, or out of reach.
+        """
+        self._url = f"sqlite:///{path}"
+        self._path = Path(path).resolve()  # as SQLite does, which puts the log beside the real file
+        self._log = Path(f"{self._path}-wal")
+        self._owner = Path(f"{self._path}.owner")
+        self._durability = durability
+        self._log_bytes_max = LOG_BYTES
+        self._ended = 0
+        self._looked_at = 0
+        self._oldest = 0  # no ended job has a smaller seq, but for those in _late
+        self._late: list[int] = []  # heap
+        self._unusable = ""
+        _create(self._path)
+        try:
+            self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
+        try:
+            self._open()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise self._trouble(error) from error
+            raise
+
+    # ---- the contract --------------------------------------------------------------------------------
+
+    def load(self) -> Snapshot:
+        with self._transaction():
+            self._db.execute("UPDATE router SET epoch = epoch + 1")
+        with self._trust():
+            epoch = self._number("SELECT epoch FROM router")
+            self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
+            jobs = list(starmap(Job, self._db.execute(tables.HELD)))
+            paged = dict(self._db.execute("SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"))
+            self._ended = self._number("SELECT count(*) FROM job") - len(jobs) - sum(paged.values())
+            facts = dict(self._db.execute("SELECT name, value FROM fact"))
+            next_seq = 1 + self._number("SELECT ifnull(max(seq), 0) FROM job")
+        self._looked_at, self._oldest, self._late = 0, 0, []
+        return Snapshot(epoch, next_seq, jobs, paged, self._ended, facts)
+
+    def apply(self, changes: Changes) -> None:
+        with self._transaction():
+            self._write(tables.ADD, changes.added, map(astuple, changes.added))
+            self._write(tables.SPILL, changes.spilled, map(astuple, changes.spilled))
+            self._write(tables.MOVE, changes.moved, changes.moved)
+            self._write(tables.PAGE_OUT, changes.paged_out, zip(changes.paged_out, strict=True))
+            self._write(tables.PAGE_IN, changes.paged_in, zip(changes.paged_in, strict=True))
+            self._write(tables.END, changes.ended, map(tuple, changes.ended))  # sqlite3 reads a plain tuple faster
+            for name, value in changes.facts.items():
+                self._db.execute(*((tables.DROP_FACT, (name,)) if value is None else (tables.SET_FACT, (name, value))))
+        self._ended += len(changes.ended)
+        if self._oldest:
+            for end in changes.ended:
+                if end.seq <= self._oldest:
+                    heappush(self._late, end.seq)
+        self._bound_log()
+
+    def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
+        rank, seq = after
+        with self._trust():
+            rows = self._db.execute(tables.PAGE_SAME_RANK, (queue, rank, seq, limit)).fetchall()
+            if len(rows) < limit:
+                rows += self._db.execute(tables.PAGE_LOWER_RANKS, (queue, rank, limit - len(rows))).fetchall()
+        return list(starmap(Job, rows))
+
+    def find(self, ids: list[str]) -> list[Record]:
+        wanted = list(dict.fromkeys(ids))
+        rows: list[tuple[Any, ...]] = []
+        with self._trust():
+            for start in range(0, len(wanted), tables.FIND_SIZES[-1]):
+                some = wanted[start : start + tables.FIND_SIZES[-1]]
+                size = next(size for size in tables.FIND_SIZES if size >= len(some))
+                rows += self._db.execute(tables.FIND[size], some + some[-1:] * (size - len(some))).fetchall()
+        return [Record(Job(*row[: tables.JOB_FIELDS]), *row[tables.JOB_FIELDS :]) for row in rows]
+
+    def forget(self, now: float, rows: int, keep: int) -> int:
+        try:
+            with self._transaction():
+                forgotten = self._forget_expired(now, rows)
+                forgotten += self._forget_oldest(min(rows, self._ended - forgotten - keep), rows)
+        except StorageFull:  # deleting needs room in the log; nothing is lost by trying again later
+            self._oldest, self._late = 0, []
+            return 0
+        self._ended -= forgotten
+        with suppress(StorageFull):
+            self._give_back_pages()
+        self._bound_log()
+        return forgotten
+
+    def info(self) -> dict[str, Any]:
+        with self._trust():
+            log_bytes = self._log.stat().st_size
+            return {
+                "url": self._url,
+                "bytes": self._path.stat().st_size + log_bytes,
+                "log_bytes": log_bytes,
+                "free_bytes": self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size"),
+                "schema": tables.SCHEMA,
+                "durability": self._durability,
+                "sqlite": sqlite3.sqlite_version,
+            }
+
+    def close(self) -> None:
+        if self._unusable == _CLOSED:
+            return
+        self._unusable = _CLOSED
+        try:
+            try:
+                self._owner.unlink(missing_ok=True)  # while the lock is still ours
+            finally:
+                self._db.close()
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(error) from error
+
+    # ---- opening ---------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        db = self._db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        is_new = self._check_ours()
+        db.execute("PRAGMA page_size = 4096")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+            raise StoreError(
+                f"{self._path}: SQLite has no write-ahead log here, only {mode!r}; use another file system"
+            )
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache too; no effect elsewhere
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute("PRAGMA secure_delete = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute("PRAGMA trusted_schema = OFF")
+        if is_new:
+            marks = f"PRAGMA application_id = {tables.APPLICATION_ID}; PRAGMA user_version = {tables.SCHEMA};"
+            db.executescript(f"BEGIN IMMEDIATE; {tables.TABLES} {marks} COMMIT;")
+        db.execute("BEGIN IMMEDIATE").execute("COMMIT")  # from here on the lock is ours
+        self._sign()
+
+    def _check_ours(self) -> bool:
+        """Reads only, so that a file that is not ours stays as it is. Returns whether the file is still empty."""
+        mark, schema = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
+        if mark == 0 and schema == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0:
+            return True
+        if mark != tables.APPLICATION_ID:
+            raise StoreError(f"{self._path} is a SQLite file but not a store of EventMQ; name another file")
+        if schema != tables.SCHEMA:
+            raise StoreError(
+                f"{self._path} has schema {schema}, this release of EventMQ knows schema {tables.SCHEMA}; "
+                "use the release that wrote it, or a newer one"
+            )
+        return False
+
+    def _sign(self) -> None:
+        """Leaves word of who holds the lock, for the message that a second Router prints."""
+        self._owner.unlink(missing_ok=True)
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+        with os.fdopen(os.open(self._owner, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(about, file)
+
+    # ---- writing ---------------------------------------------------------------------------------------
+
+    def _write(self, sql: str, sized: Sequence[Any], rows: Iterable[Any]) -> None:
+        """Runs `sql` for each row; each must meet exactly one row of the table."""
+        if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
+            raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
+
+    def _forget_expired(self, now: float, rows: int) -> int:
+        last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()
+        expired = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiting' AND expires <= ?"
+        deleted = self._db.execute(expired, (self._looked_at, last or 0, now)).rowcount
+        self._looked_at = last if count == rows else 0
+        return deleted
+
+    def _forget_oldest(self, excess: int, rows: int) -> int:
+        """Deletes up to `excess` ended jobs, smallest seq first. Looks at no more than `rows` rows behind `_oldest`."""
+        if excess <= 0:
+            return 0
+        seqs = [heappop(self._late) for _ in range(min(excess, len(self._late)))]
+        if len(seqs) < excess:
+            look = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
+            for seq, state in self._db.execute(look, (self._oldest, rows)).fetchall():
+                self._oldest = seq
+                if state != "waiting":
+                    seqs.append(seq)
+                    if len(seqs) == excess:
+                        break
+        delete = "DELETE FROM job WHERE seq = ? AND state <> 'waiting'"
+        return self._db.executemany(delete, zip(seqs, strict=True)).rowcount if seqs else 0
+
+    def _give_back_pages(self) -> None:
+        """Gives some of many free pages back to the file system."""
+        with self._trust():
+            free, spare = self._number("PRAGMA freelist_count"), self._number("PRAGMA page_count") // 4
+            if free <= max(spare, VACUUM_FREE_PAGES):
+                return
+            # `execute` would take one step only, which is one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        if free - VACUUM_PAGES <= max(spare, VACUUM_FREE_PAGES):
+            self._copy_log()  # which is what makes the file shorter
+
+    def _bound_log(self) -> None:
+        """The commit after a copy starts the log anew and cuts it to `LOG_BYTES`, so it is longer than that only if
+        that much was written since."""
+        with self._trust():
+            size = self._log.stat().st_size
+        if size > self._log_bytes_max:
+            self._log_bytes_max = LOG_BYTES if self._copy_log() else size + LOG_BYTES
+
+    def _copy_log(self) -> bool:
+        """Copies the log into the file. Returns False if there is no room; nothing is lost then."""
+        try:
+            with self._trust():
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except StorageFull:
+            return False
+        return True
+
+    def _number(self, sql: str) -> int:
+        number: int = self._db.execute(sql).fetchone()[0]
+        return number
+
+    # ---- trust -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that is written inside, or nothing."""
+        with self._trust():
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _trust(self) -> Iterator[None]:
+        """Refuses a store that has failed, and sees to it that one that fails now is not used again."""
+        if self._unusable:
+            raise StoreError(self._unusable)
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if _is_full(error) and self._roll_back():
+                raise StorageFull(f"{self._path}: no room; free some disk space") from error
+            trouble = self._trouble(error)
+            self._unusable = f"{self._path} cannot be used any more: {trouble}"
+            raise trouble from error
+        except BaseException as error:  # closing the file rolls back what is open
+            self._unusable = f"{self._path} cannot be used any more: {error!r}"
+            raise
+
+    def _roll_back(self) -> bool:
+        """Undoes what was not committed. Returns whether the connection is as it was before."""
+        with suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        return not self._db.in_transaction
+
+    def _trouble(self, error: Exception) -> StoreError:
+        code = _code(error)
+        if code == sqlite3.SQLITE_BUSY:
+            return StoreError(f"{self._path} is locked by another Router: {self._holder()}")
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{self._path} is not a SQLite file, or its first page is damaged ({error})")
+        if code == sqlite3.SQLITE_CORRUPT:
+            return StoreError(f"{self._path} is damaged ({error}); restore a copy of it")
+        return StoreError(f"{self._path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
+
+    def _holder(self) -> str:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # it may just be coming or going
+            about = json.loads(self._owner.read_text())
+            return f"pid {about['pid']} on {about['host']} since {about['since']}"
+        return "a process that has not left its name"
+
+
+_CLOSED = "the store is closed"
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary result code; 0 for errors that do not come from SQLite itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_full(error: BaseException) -> bool:
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def _create(path: Path) -> None:
+    """Makes the file if it is missing, readable and writable for its owner alone."""
+    if not path.parent.is_dir():
+        raise StoreError(f"{path}: there is no folder {path.parent}; create it or name another file")
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+            raise StoreError(f"{path} is not a file that this process may read and write") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be created: {error.strerror}") from error

@@ -1,0 +1,68 @@
+"""What the SQLite file holds, and every statement that is run over and over on it. Text only; `sqlite` runs it.
+
+Schema 1. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
+"""
+
+from __future__ import annotations
+
+from eventmq.protocol.v2 import Job
+
+SCHEMA = 1
+"""Version of the tables, kept as `user_version`."""
+
+APPLICATION_ID = int.from_bytes(b"EvMQ", "big")
+"""Marks a SQLite file as ours."""
+
+FIND_SIZES = tuple(1 << n for n in range(11))
+"""Ids in one query. Few sizes, filled up by repeating an id, so that each query is compiled once."""
+
+TABLES = """
+CREATE TABLE job (
+    seq      INTEGER PRIMARY KEY,
+    state    TEXT    NOT NULL,            -- 'waiting', or how it ended
+    paged    INTEGER NOT NULL,            -- 1: a live job that the Router does not hold in memory
+    rank     INTEGER NOT NULL,            -- minus the priority
+    attempt  INTEGER NOT NULL,
+    crashes  INTEGER NOT NULL,
+    created  REAL    NOT NULL,
+    finished REAL    NOT NULL DEFAULT 0,
+    expires  REAL    NOT NULL DEFAULT 0,
+    run_s    REAL    DEFAULT 0,           -- NULL: the manager sent NaN
+    id       TEXT    NOT NULL,
+    queue    TEXT    NOT NULL,
+    name     TEXT    NOT NULL,
+    worker   TEXT    NOT NULL DEFAULT '',
+    options  BLOB    NOT NULL,
+    payload  BLOB    NOT NULL,
+    value    BLOB    NOT NULL DEFAULT x'',
+    failure  BLOB    NOT NULL DEFAULT x''
+);
+CREATE UNIQUE INDEX job_id ON job (id);
+CREATE INDEX job_paged ON job (queue, rank, seq) WHERE paged = 1;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE router (epoch INTEGER NOT NULL);
+INSERT INTO router VALUES (0);
+"""
+
+# ?N is the N-th field of Job, Ended or Moved.
+_INSERT = """INSERT INTO job (seq, state, paged, rank, attempt, crashes, created, id, queue, name, options, payload)
+    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?7, ?1, ?2, ?3, ?6, ?4)"""
+ADD, SPILL = _INSERT.format(paged=0), _INSERT.format(paged=1)
+MOVE = "UPDATE job SET attempt = ?2, crashes = ?3 WHERE seq = ?1 AND state = 'waiting'"
+PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
+PAGE_IN = "UPDATE job SET paged = 0 WHERE seq = ? AND state = 'waiting'"
+END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, crashes = ?6, run_s = ?7, worker = ?8,
+    value = ?9, failure = ?10, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
+SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+DROP_FACT = "DELETE FROM fact WHERE name = ?"
+
+_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq"
+JOB_FIELDS = len(Job.__struct_fields__)
+HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
+_PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
+# Two queries: SQLite would answer `(rank, seq) > (?, ?)` by reading the whole rank.
+PAGE_SAME_RANK = f"{_PAGED} AND rank = ? AND seq > ? ORDER BY seq LIMIT ?"
+PAGE_LOWER_RANKS = f"{_PAGED} AND rank > ? ORDER BY rank, seq LIMIT ?"
+_RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
+FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
+SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
