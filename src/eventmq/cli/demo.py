@@ -1,8 +1,8 @@
 """`eventmq demo`: real work through a whole system, with a murder half-way, and an account that must add up.
 
 One job for each `.py` file of the running Python's standard library counts its lines, functions and classes. Half-way
-one worker process is killed with SIGKILL. Then this process counts the same files by itself; both must agree. Store,
-ports and processes are for this run only and gone afterwards, however it ends.
+one worker process is killed with SIGKILL in the middle of its job. Then this process counts the same files by itself:
+both must agree. Store, ports and processes are for this run only and gone afterwards, however it ends.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from eventmq import configure
 from eventmq.cli import system
 from eventmq.cli.children import Children, Ended, Stopped, patience
-from eventmq.cli.demo_jobs import count, worker_pid
+from eventmq.cli.demo_jobs import count, count_under_fire
 from eventmq.cli.ending import FAILED, INTERRUPTED, OK
 from eventmq.cli.progress import Progress
 from eventmq.client.admin import Admin
+from eventmq.client.handles import JobHandles
 from eventmq.errors import EventMQError
 from eventmq.settings import cores
 
@@ -56,17 +57,18 @@ class Run(NamedTuple):
     redelivered: int
 
 
-def demo(workers: int | None = None) -> int:
+def demo(workers: int | None = None, files: Sequence[str] | None = None) -> int:
     """Runs the demo.
 
     Args:
-        workers: Worker processes; one per core by default.
+        workers: Worker processes; one per core by default, and at least two.
+        files: What to count; the standard library by default.
 
     Returns:
-        0 only if a worker was killed, every job has a result, and both counts agree.
+        0 only if a worker was killed and its job redelivered, every job has a result, and both counts agree.
     """
-    files = standard_library()
-    print(f"EventMQ demo: {len(files):,} files of Python {sys.version.split()[0]}'s standard library, one job each")
+    files = standard_library() if files is None else files
+    print(f"EventMQ demo: {len(files):,} files of Python {sys.version.split()[0]}'s standard library, one job each.")
     with tempfile.TemporaryDirectory(prefix="eventmq-demo-") as scratch:
         log = Path(scratch, "log")
         try:
@@ -74,7 +76,7 @@ def demo(workers: int | None = None) -> int:
         except Stopped:
             print("eventmq demo: stopped", file=sys.stderr)
             return INTERRUPTED
-        except EventMQError as error:
+        except (EventMQError, TimeoutError) as error:
             print(f"eventmq demo: {error}. The end of the log:\n{_tail(log)}", file=sys.stderr)
             return FAILED
     began = time.monotonic()
@@ -110,23 +112,34 @@ def _through_the_system(files: Sequence[str], workers: int, scratch: Path, log: 
         print(f"A Router, its store synced to disk, and a job manager with {workers} workers are up.")
         configure(broker_addr=addresses["frontend_addr"])
         began = time.monotonic()
-        handles = count.map([(file,) for file in files])
-        killed = _watch(children, admin, len(files))
+        note = scratch / "pid"
+        handles = _enqueue(files, note)
+        killed = _watch(children, admin, len(files), note)
         found = totals(handles.results())
         seconds = time.monotonic() - began
         return Run(found, seconds, killed, admin.ask("STATUS")["counts"].get("redelivered", 0))
 
 
-def _watch(children: Children, admin: Admin, jobs: int) -> int:
-    """Shows how far the jobs are, until all have ended; kills a worker half-way and returns its process id."""
+def _enqueue(files: Sequence[str], note: Path) -> JobHandles[list[int]]:
+    """One job for each file; the worker that gets the middle one is to die under it."""
+    middle = len(files) // 2
+    handles = count.map([(file,) for file in files[:middle]])
+    handles.append(count_under_fire.delay(files[middle], str(note)))
+    handles.extend(count.map([(file,) for file in files[middle + 1 :]]))
+    return handles
+
+
+def _watch(children: Children, admin: Admin, jobs: int, note: Path) -> int:
+    """Shows how far the jobs are, until all have ended; kills the worker that left a note of its process id."""
     killed = 0
     deadline = time.monotonic() + PATIENCE_S
     with Progress("jobs", jobs) as progress:
-        while (ended := _ended(admin.ask("STATUS")) - bool(killed)) < jobs:
+        while (ended := _ended(admin.ask("STATUS"))) < jobs:
             progress.show(ended)
-            if not killed and 2 * ended >= jobs:
-                killed = _kill_a_worker()
-                progress.say(f"Half-way: worker process {killed} killed with SIGKILL.")
+            if not killed and (pid := _noted(note)):
+                os.kill(pid, signal.SIGKILL)
+                killed = pid
+                progress.say(f"Half-way: worker process {pid} killed with SIGKILL.")
             if time.monotonic() > deadline:
                 raise Ended(f"{jobs - ended} of {jobs} jobs have no outcome after {PATIENCE_S:g} s")
             children.pause(POLL_S)
@@ -134,16 +147,15 @@ def _watch(children: Children, admin: Admin, jobs: int) -> int:
     return killed
 
 
+def _noted(note: Path) -> int:
+    """The process id in the note; 0 while it is not there in full."""
+    text = note.read_text() if note.exists() else ""
+    return int(text) if text.endswith("\n") else 0
+
+
 def _ended(status: dict[str, Any]) -> int:
     counts = status["counts"]
     return int(counts.get("succeeded", 0) + counts.get("dead", 0))
-
-
-def _kill_a_worker() -> int:
-    """Learns a worker's process id from a job that overtakes the others; by now that worker runs another job."""
-    pid = worker_pid.options(priority=100).delay().result()
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def _clean_environment() -> dict[str, str]:
@@ -169,9 +181,14 @@ def _report(run: Run, alone: Totals, alone_s: float) -> int:
     print(f"{'jobs/s':>12}{run.totals.files / run.seconds:>14,.0f}{alone.files / alone_s:>14,.0f}\n")
     lost = alone.files - run.totals.files
     print(f"Worker {run.killed} was killed; jobs redelivered: {run.redelivered}; jobs lost: {lost}.")
-    agree = run.totals == alone and run.killed > 0
-    print("Both counts agree." if agree else "The counts do NOT agree.")
-    return OK if agree else FAILED
+    if run.totals != alone:
+        print("The counts do NOT agree.")
+    elif not run.redelivered:
+        print("The counts agree, but the job of the killed worker was NOT redelivered.")
+    else:
+        print("Both counts agree.")
+        return OK
+    return FAILED
 
 
 def _tail(log: Path) -> str:

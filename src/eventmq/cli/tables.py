@@ -67,12 +67,3 @@ def span(seconds: float) -> str:
     first, rest = divmod(seconds, UNIT_S[units[0]])
     second = int(rest // UNIT_S[units[1]]) if len(units) > 1 else 0
     return f"{first:.0f} {units[0]}" + (f" {second} {units[1]}" if second else "")
-
-
-def size(number: float) -> str:
-    """A number of bytes: `512 B`, `3.4 MiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
