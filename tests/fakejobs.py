@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from eventmq.client.jobs import job
@@ -83,6 +83,11 @@ def fail(text: str) -> None:
 
 
 @job
+def fail_oddly() -> None:
+    raise ValueError("\udcff")
+
+
+@job
 def leave(code: int) -> None:
     sys.exit(code)
 
@@ -109,16 +114,12 @@ def sleep(seconds: float) -> float:
 
 
 @job
-def sleep_then_mark(seconds: float, path: str) -> None:
-    time.sleep(seconds)
+def mark(path: str, die: bool = False) -> None:
+    """Leaves a mark, and takes the worker process down if told to."""
     with open(path, "a") as file:
         file.write("x")
-
-
-@job
-def mark(path: str) -> None:
-    with open(path, "a") as file:
-        file.write("x")
+    if die:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @job
@@ -171,11 +172,6 @@ def seen() -> list[str]:
     return list(events)
 
 
-@job
-def now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
 def set_up() -> None:
     events.append("setup")
 
@@ -186,3 +182,12 @@ def on_entry(context: object) -> None:
 
 def on_exit() -> None:
     events.append("exit")
+
+
+@job
+def wait_and_mark(gate: str, path: str) -> None:
+    """Says that it waits, waits for the gate, leaves a mark."""
+    Path(gate + ".waiting").touch()
+    wait_for(gate)
+    with open(path, "a") as file:
+        file.write("x")

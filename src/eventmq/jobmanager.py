@@ -24,8 +24,9 @@ from eventmq import limits
 from eventmq.net.signals import SignalHandler, Wakeup
 from eventmq.net.sockets import tune
 from eventmq.settings import Settings
-from eventmq.workers import messages, pool
-from eventmq.workers.foreman import Connect, Exit, Foreman, Rules, Send
+from eventmq.workers import effects, messages
+from eventmq.workers.foreman import Foreman, Rules
+from eventmq.workers.pool import Death
 from eventmq.workers.process import WorkerProcess, death_of
 from eventmq.workers.session import Identity
 
@@ -178,7 +179,7 @@ class JobManager:
     def _bury(self, key: int, process: WorkerProcess, code: int, now: float) -> None:
         self._pass_on(key, process.channel.receive_rest(), now)
         running = process.board.running()
-        death = pool.Death(death_of(code), code == 0, process.board.outcomes(), running[0] if running else None)
+        death = Death(death_of(code), code == 0, process.board.outcomes(), running[0] if running else None)
         self._poller.unregister(process.channel.fileno())
         del self._processes[key]
         process.close()
@@ -195,21 +196,21 @@ class JobManager:
         code = None
         for effect in self._foreman.end_turn(time.monotonic(), time.time()):
             match effect:
-                case Send(frames):
+                case effects.Send(frames):
                     self._send(frames)
-                case pool.Tell(worker, message):
+                case effects.Tell(worker, message):
                     self._tell(worker, message)
-                case pool.Spawn(worker):
+                case effects.Spawn(worker):
                     self._spawn(worker)
-                case pool.Kill(worker):
+                case effects.Kill(worker):
                     if worker in self._processes:
                         self._processes[worker].kill()
-                case pool.Report(level, text, detail):
+                case effects.Report(level, text, detail):
                     log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
                     sys.stderr.write(textwrap.indent(detail, "    "))
-                case Connect():
+                case effects.Connect():
                     self._connect()
-                case Exit(exit_code):
+                case effects.Exit(exit_code):
                     code = exit_code
         return code
 

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from eventmq import limits
 from eventmq.protocol.v2 import Job
-from eventmq.workers import messages, pool
-from eventmq.workers.pool import Death, Effect, Pool, Report
+from eventmq.workers import backlog, messages
+from eventmq.workers.effects import Connect, Effect, Exit, Report, Send
+from eventmq.workers.pool import Death, Pool
 from eventmq.workers.session import Identity, News, Session, SessionV2
 from eventmq.workers.session_v1 import SessionV1
 
@@ -33,25 +34,6 @@ TICK_S = 0.1
 
 COMPLAINTS_MAX = 5
 """What is wrong with messages is told so many times in `LOG_PER_REASON_S`."""
-
-
-class Send(NamedTuple):
-    """Effect: send these frames to the Router; `on_unsent` if that is not possible now."""
-
-    frames: list[bytes]
-
-
-class Connect(NamedTuple):
-    """Effect: replace the socket by a new one with a fresh identity, then call `on_connected`."""
-
-
-class Exit(NamedTuple):
-    """Effect: close everything and end the process with this code."""
-
-    code: int
-
-
-AnyEffect = Effect | Send | Connect | Exit
 
 
 class Rules(NamedTuple):
@@ -148,7 +130,7 @@ class Foreman:
 
     # ---- what to do about it -----------------------------------------------------------------------
 
-    def end_turn(self, now: float, wall: float) -> list[AnyEffect]:
+    def end_turn(self, now: float, wall: float) -> list[Effect]:
         """Decide what follows from all that happened and from the time that it is."""
         workers, session = self._pool, self._session
         workers.tick(now, self._running())
@@ -158,7 +140,7 @@ class Foreman:
         workers.assign()
         workers.retire_finished(now)
         self._tell_outcomes()
-        effects: list[AnyEffect] = []
+        effects: list[Effect] = []
         if self._pool.start_error is not None:
             effects += self._give_up(self._pool.start_error)
         self._announce(effects, now, wall)
@@ -173,7 +155,7 @@ class Foreman:
             self._session.finish(self._pool.outcomes)
             self._pool.outcomes = []
 
-    def _announce(self, effects: list[AnyEffect], now: float, wall: float) -> None:
+    def _announce(self, effects: list[Effect], now: float, wall: float) -> None:
         """Keep the conversation going: start it, flush it, change the socket or the version."""
         session, workers = self._session, self._pool
         if not self._announced:
@@ -195,7 +177,7 @@ class Foreman:
         capacity = self._pool.capacity()
         return capacity if self._session.can_return else min(capacity, self._rules.concurrent_jobs)
 
-    def _depart(self, effects: list[AnyEffect], now: float) -> None:
+    def _depart(self, effects: list[Effect], now: float) -> None:
         """Once leaving: when the jobs are ended, or time is up, and the Router knows, go."""
         if self._leave_at is None or self._ended:
             return
@@ -208,17 +190,17 @@ class Foreman:
         if self._session.settled() or not self._session.opened or now >= self._farewell_at:
             self._go(effects)
 
-    def _go(self, effects: list[AnyEffect]) -> None:
+    def _go(self, effects: list[Effect]) -> None:
         self._ended = True
         if not self._session.settled():
             text = "the Router did not acknowledge everything: jobs that ended here may run again elsewhere"
             effects.append(Report("warning", text))
         self._session.goodbye()
 
-    def _give_up(self, error: str) -> list[AnyEffect]:
+    def _give_up(self, error: str) -> list[Effect]:
         return [Report("error", "no worker process can start, so the job manager ends", error), Exit(1)]
 
-    def _rest(self, effects: list[AnyEffect], now: float) -> list[AnyEffect]:
+    def _rest(self, effects: list[Effect], now: float) -> list[Effect]:
         effects += self._pool.effects
         self._pool.effects = []
         if self._session.complaints and now >= self._quiet_until:
@@ -237,6 +219,6 @@ class Foreman:
 
     def patience(self) -> float:
         """Seconds that the loop may sleep when nothing happens."""
-        if self._pool.backlog:
-            return pool.WAIT_S / 2
+        if self._pool.backlog.jobs:
+            return backlog.WAIT_S / 2
         return TICK_S

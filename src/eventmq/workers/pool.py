@@ -13,7 +13,6 @@ board shows running, and to no other.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -21,44 +20,13 @@ from eventmq import limits
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome
 from eventmq.workers import messages
+from eventmq.workers.backlog import Backlog
+from eventmq.workers.effects import Effect, Kill, Report, Spawn, Tell
 from eventmq.workers.lookahead import Lookahead
-
-WAIT_S = 0.05
-"""A job that no worker here could take for this long goes back to the Router: another manager may be free."""
 
 RESPAWN_S = 0.1
 RESPAWN_S_MAX = 5.0
 """Pause before replacing a worker that died before it was ready; doubles each time in a row."""
-
-
-class Tell(NamedTuple):
-    """Effect: send this message to a worker."""
-
-    worker: int
-    message: bytes
-
-
-class Spawn(NamedTuple):
-    """Effect: start a worker process and call it this."""
-
-    worker: int
-
-
-class Kill(NamedTuple):
-    """Effect: kill a worker's process group, now. Its death is then reported as any other."""
-
-    worker: int
-
-
-class Report(NamedTuple):
-    """Effect: a line for people, and lines of detail below it."""
-
-    level: str
-    text: str
-    detail: str = ""
-
-
-Effect = Tell | Spawn | Kill | Report
 
 
 class Death(NamedTuple):
@@ -119,7 +87,7 @@ class Pool:
 
     def __init__(self, size: int, max_job_count: int, job_timeout_s: float, returns: bool = True) -> None:
         self.workers: dict[int, Worker] = {}
-        self.backlog: deque[Job] = deque()
+        self.backlog = Backlog()
         self.effects: list[Effect] = []
         self.outcomes: list[Outcome] = []
         self.start_error: str | None = None
@@ -133,28 +101,23 @@ class Pool:
         self._ever_ready = False
         self._false_starts = 0
         self._respawn_at: float | None = None
-        self._waiting_since: deque[tuple[float, int]] = deque()
-        self._added = 0
-        self._assigned = 0
         self.draining = False
 
     # ---- what the Router wants -----------------------------------------------------------------
 
     def add(self, jobs: list[Job], now: float) -> None:
         """Jobs to run, after those that wait."""
-        self.backlog.extend(jobs)
-        self._added += len(jobs)
-        self._waiting_since.append((now, self._added))
+        self.backlog.add(jobs, now)
 
     def held(self) -> Iterable[Job]:
         """Every job that is here and has no outcome."""
-        yield from self.backlog
+        yield from self.backlog.jobs
         for worker in self.workers.values():
             yield from worker.jobs.values()
 
     def outstanding(self) -> int:
         """Their number."""
-        return len(self.backlog) + sum(len(worker.jobs) for worker in self.workers.values())
+        return len(self.backlog.jobs) + sum(len(worker.jobs) for worker in self.workers.values())
 
     def discard(self, unwanted: Iterable[Held], running: Mapping[int, int]) -> None:
         """Stop these hand-outs; nothing more is told of them.
@@ -163,7 +126,7 @@ class Pool:
             running: What each worker runs, by worker.
         """
         leases = {held.lease for held in unwanted}
-        self._remove_waiting(leases)
+        self.backlog.remove(leases)
         for key, worker in self.workers.items():
             mine = leases & worker.jobs.keys()
             if not mine:
@@ -173,12 +136,6 @@ class Pool:
                 self._sentence(key, worker, "returned", running[key])
             else:
                 self.effects.append(Tell(key, messages.encode(messages.Return())))
-
-    def _remove_waiting(self, leases: set[int]) -> None:
-        kept = [job for job in self.backlog if job.lease not in leases]
-        if len(kept) < len(self.backlog):
-            self._assigned += len(self.backlog) - len(kept)
-            self.backlog = deque(kept)
 
     def capacity(self) -> int:
         """Jobs that may be here at a time."""
@@ -268,9 +225,7 @@ class Pool:
         """Jobs that did not begin go first in line again."""
         wanted = [job for job in jobs if job.lease not in self._unwanted]
         self._unwanted.difference_update(job.lease for job in jobs)
-        self.backlog.extendleft(reversed(wanted))
-        self._waiting_since.appendleft((now, self._assigned))
-        self._assigned -= len(wanted)
+        self.backlog.put_back(wanted, now)
 
     # ---- deaths -------------------------------------------------------------------------------------
 
@@ -344,25 +299,17 @@ class Pool:
             self._respawn_at = None
             while sum(not worker.retiring for worker in self.workers.values()) < self._size and not self.draining:
                 self._spawn()
-        self._return_stale(now)
+        if self.returns and self.backlog.is_stale(now):
+            self._return_backlog()
 
     def _sentence(self, key: int, worker: Worker, state: str, lease: int | None) -> None:
         if not worker.sentence:
             worker.sentence, worker.failed = state, lease
             self.effects.append(Kill(key))
 
-    def _return_stale(self, now: float) -> None:
-        """Give what has waited too long for a worker back to the Router, where another manager may take it."""
-        marks = self._waiting_since
-        while marks and marks[0][1] <= self._assigned:
-            marks.popleft()
-        if self.backlog and self.returns and marks and now - marks[0][0] >= WAIT_S:
-            self._return_backlog()
-
     def _return_backlog(self) -> None:
-        self.outcomes += [Outcome(job.id, job.lease, "returned") for job in self.backlog]
-        self._assigned += len(self.backlog)
-        self.backlog.clear()
+        """Give what waits back to the Router, where another manager may take it."""
+        self.outcomes += [Outcome(job.id, job.lease, "returned") for job in self.backlog.take_all()]
 
     # ---- giving jobs out -----------------------------------------------------------------------------
 
@@ -372,10 +319,11 @@ class Pool:
             self._return_backlog()
             return
         window = self.lookahead.window
-        takers = [] if not self.backlog else self._takers(window)
-        while self.backlog and takers:
+        waiting = self.backlog.jobs
+        takers = self._takers(window) if waiting else []
+        while waiting and takers:
             takers.sort(key=lambda taker: len(taker[1].jobs))
-            share = -(-len(self.backlog) // len(takers))
+            share = -(-len(waiting) // len(takers))
             takers = [(key, worker) for key, worker in takers if self._give(key, worker, share, window)]
 
     def _takers(self, window: int) -> list[tuple[int, Worker]]:
@@ -389,21 +337,16 @@ class Pool:
 
     def _give(self, key: int, worker: Worker, share: int, window: int) -> bool:
         """Give a worker its share; whether it may take more."""
-        backlog, tiny = self.backlog, self.lookahead.tiny
+        tiny = self.lookahead.tiny
         room = min(share, window + 1 - len(worker.jobs))
         if self._max_job_count:
             room = min(room, self._max_job_count - worker.taken)
-        batch: list[Job] = []
-        size = 0
-        while len(batch) < room and backlog and size < limits.BATCH_BYTES and backlog[0].name in tiny:
-            size += len(backlog[0].payload)
-            batch.append(backlog.popleft())
-        if not batch and not worker.jobs and backlog:
-            worker.alone = backlog[0].name not in tiny
-            batch.append(backlog.popleft())
+        batch = self.backlog.take_named(tiny, room)
+        if not batch and not worker.jobs:
+            batch = self.backlog.take_first()
+            worker.alone = bool(batch) and batch[0].name not in tiny
         if not batch:
             return False
-        self._assigned += len(batch)
         worker.jobs.update({job.lease: job for job in batch})
         worker.taken += len(batch)
         self.effects.append(Tell(key, messages.encode(messages.Run(batch))))
