@@ -35,11 +35,11 @@ SIDEWAYS = {
     "store": {"store"},
     "net": {"net", "broker"},
     "settings": {"settings", "net"},
-    "workers": {"workers", "net"},
+    "workers": {"workers", "net", "client"},
     "client": {"client", "net", "settings", "workers"},
 }
-"""What the parts of the second layer may know of each other, again from bottom to top. `broker` and `store` know
-nobody who does IO; `client` knows `workers` because without a Router it runs jobs in place."""
+"""What the parts of the second layer may know of each other. `broker` and `store` know nobody who does IO. `workers`
+know the `@job` mark, which is the client's; `client` knows how workers run a job, to do it in place without a Router."""
 
 PURE = {
     "broker": {"zmq", "time", "random", "threading", "logging", "socket", "select", "asyncio", "os", "uuid", "secrets"},

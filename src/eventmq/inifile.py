@@ -38,9 +38,7 @@ def read(file: Path) -> list[Entry]:
     entries = []
     for section in parser.sections():
         entries.append(Entry(section, "", "", lines[section, ""]))
-        entries += [
-            Entry(section, name, value, lines[section, name]) for name, value in parser[section].items()
-        ]
+        entries += [Entry(section, name, value, lines[section, name]) for name, value in parser[section].items()]
     return entries
 
 
