@@ -39,7 +39,7 @@ SIDEWAYS = {
     "client": {"client", "net", "settings", "workers"},
 }
 """What the parts of the second layer may know of each other. `broker` and `store` know nobody who does IO. `workers`
-know the `@job` mark, which is the client's; `client` knows how workers run a job, to do it in place without a Router."""
+know the `@job` mark, which is of `client`; that knows how workers run a job, to do it in place without a Router."""
 
 PURE = {
     "broker": {"zmq", "time", "random", "threading", "logging", "socket", "select", "asyncio", "os", "uuid", "secrets"},
