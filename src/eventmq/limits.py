@@ -35,6 +35,15 @@ QUEUES_MAX = 10_000
 QUEUES_PER_MANAGER_MAX = 1_000
 """Queues that one job manager may announce."""
 
+CREDIT_MAX = 100_000
+"""Jobs that a manager may ask for at a time; more takes effect as they are sent. Free slots are listed one by one."""
+
+ABOUT_BYTES_MAX = 4_096
+"""What a manager may tell of itself in INFORM, encoded."""
+
+OPTIONS_BYTES_MAX = 1_024
+"""Options of one job, encoded."""
+
 WAITS_PER_CLIENT_MAX = 100_000
 """Jobs whose outcome one client may await at a time."""
 
@@ -107,6 +116,9 @@ SWEEP_S = 5.0
 
 SWEEP_ROWS = 2_000
 """Rows in that slice (about 1 ms)."""
+
+SWEEP_AGAIN_S = 0.02
+"""The next slice comes this soon while slices are worth it, so forgetting keeps pace with 100,000 jobs a second."""
 
 CRASH_LIMIT = 3
 """A job that took down its worker process this many times is dead, not unlucky."""

@@ -16,6 +16,7 @@ from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import Incarnation, Manager, PeerId, ordered
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
+from eventmq.protocol.arguments import UNSENDABLE
 from eventmq.protocol.v2 import Failure, Job, Outcome
 
 HANDLERS: Handlers = {
@@ -107,6 +108,8 @@ class Backend(Core):
         check_queues(body.queues)
         if not 0 < len(body.name) <= limits.NAME_CHARS_MAX or not 0 < len(body.nonce) <= limits.ID_CHARS_MAX:
             raise InvalidMessageError(f"name and nonce have 1 to {limits.NAME_CHARS_MAX} characters")
+        if len(v2.pack(body.about)) > limits.ABOUT_BYTES_MAX:
+            raise InvalidMessageError(f"a manager tells of itself {limits.ABOUT_BYTES_MAX} bytes at most", "too_large")
         self._check_room(sender)
         self.commit()
         before = self.pool.incarnations.get(incarnation)
@@ -157,8 +160,7 @@ class Backend(Core):
     def requeue_worker(self, worker_id: PeerId) -> None:
         """Puts a manager back, with one more free slot, into the pools that it is a member of."""
         manager = self.pool.managers[worker_id]
-        manager.limit += 1
-        self._rested(manager)
+        self._allow(manager, manager.limit + 1)
 
     def get_available_worker(self, queue_name: str = "default") -> PeerId:
         """Takes the next free slot for a queue.
@@ -191,7 +193,7 @@ class Backend(Core):
         self._allow(self.heard(sender), body.limit)
 
     def _allow(self, manager: Manager, limit: int) -> None:
-        manager.limit = limit
+        manager.limit = min(limit, manager.sent + limits.CREDIT_MAX)
         self._rested(manager)
 
     # ---- outcomes ------------------------------------------------------------------------------------
@@ -209,8 +211,12 @@ class Backend(Core):
         if value == v1.TIMEOUT_VALUE:
             failure = Failure("eventmq.JobTimeout", "the job manager killed it at its timeout")
             self._settle(manager, [Outcome(id, number, "timeout", b"", failure)])
-        else:
-            self._settle(manager, [Outcome(id, number, "succeeded", v2.pack(value))])
+            return
+        try:
+            outcome = Outcome(id, number, "succeeded", v2.pack(value))
+        except UNSENDABLE as error:
+            outcome = Outcome(id, number, "failed", b"", Failure("eventmq.InvalidResult", f"not kept: {error}"))
+        self._settle(manager, [outcome])
 
     def on_outcomes(self, sender: PeerId, body: v2.Reply) -> None:
         """An eMQP/2.0 manager's REPLY, ACKed when durable."""

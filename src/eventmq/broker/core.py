@@ -198,8 +198,10 @@ class Core:
         if self.ledger.short_queues:
             self.ledger.refill()
         if self.now >= self._next_sweep:
-            self._next_sweep = self.now + limits.SWEEP_S
-            self.ledger.kept -= self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max)
+            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max)
+            self.ledger.kept -= forgotten
+            worth_it = forgotten > limits.SWEEP_ROWS // 10
+            self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
 
     @property
     def holding(self) -> bool:

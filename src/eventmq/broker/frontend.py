@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.core import Core, Handler, Handlers, Scheduler
@@ -137,11 +139,11 @@ class Frontend(Core):
     def reply_1_0(self, peer: PeerId, result: v2.Result) -> None:
         """The result to a client that speaks eMQP/1.0 and asked for it; a failure comes as its text, as ever."""
         failure = result.failure
-        value = v2.unpack(result.value) if result.value else None
+        value: Any = True
         if failure is not None:
             value = f"{failure.type}: {failure.message}"
-        elif value is None:
-            value = True
+        elif result.value:
+            value = plain_value(result.value)
         self.outbox.send(FRONTEND, peer, v1.encode(b"REPLY", self.new_id(), v1.format_value(value), result.id))
 
     # ---- schedulers ----------------------------------------------------------------------------------
@@ -201,6 +203,15 @@ class Frontend(Core):
         """A client's UNSCHEDULE goes to every scheduler."""
         for scheduler in self.scheduler_queue:
             self.outbox.send(FRONTEND, scheduler, v1.encode(b"UNSCHEDULE", msgid, *msg))
+
+
+def plain_value(packed: bytes) -> Any:
+    """What a job returned, as eMQP/1.0 has it: `true` for nothing. It came from a manager, so it may be anything."""
+    try:
+        value = v2.unpack(packed)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"eventmq.InvalidResult: the value cannot be read: {error}"
+    return True if value is None else value
 
 
 def result_of(record: Record) -> v2.Result:

@@ -142,11 +142,8 @@ class Ledger:
     def _fault(self, job: Job) -> Refusal | None:
         """What is wrong with a job that a client sent, if anything."""
         if not 0 < len(job.id) <= limits.ID_CHARS_MAX:
-            return Refusal(
-                job.id[: limits.ID_CHARS_MAX],
-                "invalid_job",
-                f"an id has 1 to {limits.ID_CHARS_MAX} characters",
-            )
+            shown = job.id[: limits.ID_CHARS_MAX]
+            return Refusal(shown, "invalid_job", f"an id has 1 to {limits.ID_CHARS_MAX} characters")
         if not 0 < len(job.queue) <= limits.NAME_CHARS_MAX or not 0 < len(job.name) <= limits.NAME_CHARS_MAX:
             return Refusal(job.id, "invalid_job", f"queue and name have 1 to {limits.NAME_CHARS_MAX} characters")
         if len(job.payload) > limits.PAYLOAD_BYTES_MAX:
@@ -157,6 +154,8 @@ class Ledger:
         if not -100 <= job.priority <= 100:
             return Refusal(job.id, "invalid_job", f"priority is {job.priority}, expected -100 to 100")
         if job.options:
+            if len(job.options) > limits.OPTIONS_BYTES_MAX:
+                return Refusal(job.id, "too_large", f"options have at most {limits.OPTIONS_BYTES_MAX} bytes")
             try:
                 options_of(job.options)
             except msgspec.MsgspecError as error:
@@ -356,8 +355,8 @@ class Ledger:
     # ---- reconciliation ------------------------------------------------------------------------------
 
     def adopt(self, id: str, lease: int, manager: Manager, now: float) -> str:
-        """A returning manager holds this hand-out. `keep`: it is (again) the current one; `kill`: it is not; `done`: the
-        job has ended. To be called when all changes are applied."""
+        """A returning manager holds this hand-out. `keep`: it is (again) the current one; `kill`: it is not; `done`:
+        the job has ended. To be called when all changes are applied."""
         current = self.leases.get(id)
         if current is not None:
             job, holder, since = current

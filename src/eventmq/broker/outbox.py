@@ -59,7 +59,7 @@ class Outbox:
                 n += len(batch)
                 messages.append(Send(BACKEND, manager.id, v2.encode(b"REQUEST", v2.Request(n, batch))))
         for client, results in self.results.items():
-            for some in batches(results, lambda result: len(result.value)):
+            for some in batches(results, size_of):
                 messages.append(Send(FRONTEND, client, v2.encode(b"REPLY", v2.Results(some))))
         self.jobs, self.results = {}, {}
         return messages
@@ -67,6 +67,12 @@ class Outbox:
     def drop(self, manager: Manager) -> None:
         """A manager is gone: what it was to get stays here no longer."""
         self.jobs.pop(manager, None)
+
+
+def size_of(result: Result) -> int:
+    """Bytes of a result on the wire, about; what a job raised may be longer than what it returns."""
+    failure = result.failure
+    return len(result.value) + (len(failure.message) + len(failure.traceback) if failure else 0)
 
 
 T = TypeVar("T")

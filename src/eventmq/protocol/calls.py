@@ -45,7 +45,7 @@ def unpack_call(payload: bytes) -> Call:
     Raises:
         msgspec.MsgspecError: Not a payload.
     """
-    return _call_decoder.decode(payload)
+    return v2.decoded(_call_decoder, payload)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -54,6 +54,7 @@ class Payload(msgspec.Struct):
 
 
 _payload_decoder = msgspec.json.Decoder(tuple[str, Payload])
+_queues_decoder = msgspec.json.Decoder(list[tuple[int, str]])
 
 
 def encode(command: bytes, message_id: str, *frames: str | bytes) -> list[bytes]:
@@ -118,7 +119,7 @@ def parse_call(frame: bytes) -> Payload:
         InvalidMessageError: Not `["run", {"path": …, "callable": …}]`.
     """
     try:
-        verb, payload = _payload_decoder.decode(frame)
+        verb, payload = v2.decoded(_payload_decoder, frame)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidMessageError(f"the payload is not a job: {error}") from error
     if verb != "run":
@@ -139,7 +140,10 @@ def parse_request(message_id: str, frames: list[bytes]) -> tuple[v2.Job, Headers
     timeout_s = None if headers.timeout_s is None else max(0.0, headers.timeout_s)
     options = v2.pack(v2.Options(timeout_s=timeout_s)) if timeout_s is not None else b""
     name = calls.join_name(call.path, call.callable)
-    payload = calls.pack_call(call.args, call.kwargs, call.class_args, call.class_kwargs)
+    try:
+        payload = calls.pack_call(call.args, call.kwargs, call.class_args, call.class_kwargs)
+    except (OverflowError, RecursionError) as error:
+        raise InvalidMessageError(f"the arguments of {name[:80]} have no form in msgpack: {error}") from error
     return v2.Job(message_id, text(frames[0]), name, payload, 0, options), headers
 
 
@@ -165,7 +169,7 @@ def format_request(job: v2.Job, timeout_s: float | None) -> list[bytes]:
                 },
             )
         )
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidMessageError(f"the arguments of {job.name} cannot be written as JSON: {error}") from error
     headers = format_headers(Headers(reply_requested=True, timeout_s=timeout_s))
     return encode(b"REQUEST", job.id, job.queue, headers, payload)
@@ -181,7 +185,7 @@ def parse_reply(frames: list[bytes]) -> tuple[str, Any]:
         raise InvalidMessageError(f"REPLY has {len(frames)} frames after its id, expected value and original id")
     try:
         value = json.loads(frames[0])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidMessageError(f"the value of a REPLY is not JSON: {error}") from error
     if isinstance(value, dict) and "value" in value:
         value = value["value"]
@@ -192,8 +196,15 @@ def format_value(value: Any) -> bytes:
     """The value frame of a REPLY. What JSON lacks is written as msgspec does: times as ISO text, bytes as base64."""
     try:
         return msgspec.json.encode({"value": value})
-    except (TypeError, ValueError):
-        return msgspec.json.encode({"value": str(value)})
+    except (TypeError, ValueError, RecursionError):
+        return msgspec.json.encode({"value": _shown(value)})
+
+
+def _shown(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return "(nested too deeply)"
 
 
 def parse_queues(frame: str) -> list[tuple[int, str]]:
@@ -205,6 +216,6 @@ def parse_queues(frame: str) -> list[tuple[int, str]]:
     if not frame:
         return []
     try:
-        return msgspec.json.decode(frame, type=list[tuple[int, str]])
+        return v2.decoded(_queues_decoder, frame)
     except msgspec.MsgspecError as error:
         raise InvalidMessageError(f"queues are {frame[:80]!r}, expected JSON [[weight, name], …]") from error

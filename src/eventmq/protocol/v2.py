@@ -210,7 +210,7 @@ class Inform(Body):
     nonce: str
     queues: list[tuple[int, str]]
     held: list[Held] = []
-    about: dict[str, Any] = {}
+    about: dict[str, str | int | float | bool | None] = {}
 
 
 class Informed(Body):
@@ -276,6 +276,7 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 
 B = TypeVar("B")
+T = TypeVar("T")
 
 
 def encode(command: bytes, body: Body) -> list[bytes]:
@@ -292,12 +293,32 @@ def decode(body: bytes, type: type[B]) -> B:
     decoder = _decoders.get(type)
     if decoder is None:
         decoder = _decoders[type] = msgspec.msgpack.Decoder(type)
-    value: B = decoder.decode(body)
+    value: B = decoded(decoder, body)
     return value
+
+
+def decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], body: bytes | str) -> T:
+    """What the decoder makes of `body`. Lists in lists without end are as malformed as anything else.
+
+    Raises:
+        msgspec.MsgspecError: The bytes are not what it decodes.
+    """
+    try:
+        return decoder.decode(body)  # type: ignore[arg-type]
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
 
 
 pack = _encoder.encode
 """Any value as msgpack: payloads, options, values, and what goes through a worker's socketpair."""
 
-unpack = msgspec.msgpack.Decoder().decode
-"""msgpack as plain Python objects."""
+_plain_decoder = msgspec.msgpack.Decoder()
+
+
+def unpack(packed: bytes) -> Any:
+    """msgpack as plain Python objects.
+
+    Raises:
+        msgspec.MsgspecError: The bytes are not msgpack.
+    """
+    return decoded(_plain_decoder, packed)
