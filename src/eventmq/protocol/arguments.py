@@ -36,6 +36,10 @@ _UNCHANGED: dict[Any, tuple[type, ...]] = {
 }
 
 
+TYPES_MAX = 100
+"""Combinations of argument types remembered for one function."""
+
+
 class Slot:
     """What one parameter, or the returned value, may be.
 
@@ -110,8 +114,7 @@ class Signature:
             for name, kind in kinds.items()
             if kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         }
-        self._plain = self._plain_counts(parameters)
-        self._judged = any(slots.values())
+        self._unchanged: set[tuple[type, ...]] = set()
         self._returned = _slot(fn, "return", "the returned value")
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -120,15 +123,17 @@ class Signature:
         Raises:
             InvalidJob: A `TypeError`; the message names the function and the argument.
         """
-        if kwargs or len(args) not in self._plain:
-            self._bind(args, kwargs)
-        if self._judged:
-            try:
-                for value, slot in self._pairs(args, kwargs):
-                    if slot is not None and type(value) not in slot.unchanged:
-                        slot.check(value)
-            except InvalidJob as error:
-                raise InvalidJob(f"{self._name}(): {error}") from None
+        types = tuple(map(type, args))
+        if not kwargs and types in self._unchanged:
+            return
+        self._bind(args, kwargs)
+        try:
+            for value, slot in self._pairs(args, kwargs):
+                if slot is not None:
+                    slot.check(value)
+        except InvalidJob as error:
+            raise InvalidJob(f"{self._name}(): {error}") from None
+        self._remember(types, kwargs)
 
     def convert(self, args: Iterable[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments that msgpack brought, as the annotations want them.
@@ -137,10 +142,11 @@ class Signature:
             InvalidJob: They do not fit, as when the client has another version of the function.
         """
         args = list(args)
-        if kwargs or len(args) not in self._plain:
-            self._bind(args, kwargs)
-        if not self._judged:
+        types = tuple(map(type, args))
+        if not kwargs and types in self._unchanged:
             return args, kwargs
+        self._bind(args, kwargs)
+        self._remember(types, kwargs)
         try:
             converted = [slot.convert(value) if slot else value for value, slot in self._pairs(args, kwargs)]
         except InvalidJob as error:
@@ -161,12 +167,12 @@ class Signature:
         except InvalidJob:
             return value
 
-    def _plain_counts(self, parameters: list[inspect.Parameter]) -> range:
-        """Numbers of positional arguments that are right for sure when no others are given."""
-        required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        if any(p.kind is p.KEYWORD_ONLY for p in required):
-            return range(0)
-        return range(len(required), len(self._positional) + 1)
+    def _remember(self, types: tuple[type, ...], kwargs: dict[str, Any]) -> None:
+        """Types of positional arguments that bind and pass as they are; most functions are called in very few ways."""
+        if kwargs or len(self._unchanged) >= TYPES_MAX:
+            return
+        if all(slot is None or kind in slot.unchanged for kind, slot in self._pairs(types, {})):
+            self._unchanged.add(types)
 
     def _bind(self, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         try:
