@@ -820,25 +820,3 @@ def test_1_0_beats_every_three_seconds_and_gives_up_after_fifteen(old: OldRouter
     assert len(old.take(b"HEARTBEAT")) == 4
     old.manager.pass_time(6)
     assert old.manager.connects == 2
-
-
-def test_auto_alternates_until_somebody_answers() -> None:
-    manager = Manager(1, wire="auto")
-    manager.ready(1)
-    manager.pass_time(2 * foreman.ANSWER_S + 0.3)
-    versions = [frames[1] for frames in manager.frames if frames[2] == b"INFORM"]
-    assert [v for i, v in enumerate(versions) if i == 0 or versions[i - 1] != v] == [
-        v2.VERSION, v1.VERSION, v2.VERSION,
-    ]  # fmt: skip
-    manager.accept()
-    manager.pass_time(foreman.ANSWER_S + 0.3)
-    assert manager.connects == 3
-
-
-def test_auto_does_not_change_while_nobody_is_connected() -> None:
-    manager = Manager(1, wire="auto")
-    manager.ready(1)
-    for _ in range(100):
-        manager.foreman.on_unsent(manager.now)
-        manager.turn(0.1)
-    assert {frames[1] for frames in manager.frames} == {v2.VERSION}

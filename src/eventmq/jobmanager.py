@@ -52,7 +52,8 @@ class JobManager:
         job_timeout_s: A job that has run this long is killed, unless it has its own timeout; 0 = never.
         drain_s: How long SIGTERM lets running jobs finish.
         heartbeat_s: Time between beats.
-        wire: `2.0`, `1.0` for a Router of 2020, or `auto`: whichever is answered first.
+        wire: `2.0`, or `1.0` for a Router of 2020. It cannot be found out by trying: such a Router dies of any frame
+            that is not UTF-8.
         allow_any_callable: Run functions without the `@job` mark too, as 0.3.13 did.
     """
 

@@ -22,9 +22,6 @@ from eventmq.workers.pool import Death, Pool
 from eventmq.workers.session import Identity, News, Session, SessionV2
 from eventmq.workers.session_v1 import SessionV1
 
-ANSWER_S = 2.0
-"""A Router that is connected and has not answered our INFORM for this time may not know this version."""
-
 FAREWELL_S = 2.0
 """After the last job has ended, or was ended, the Router has this long to ACK what it is told."""
 
@@ -67,16 +64,16 @@ class Foreman:
         self._running = running
         self._new_id = new_id
         self._pool = Pool(rules.concurrent_jobs, rules.max_job_count, rules.job_timeout_s)
-        self._session: Session = self._new_session("1.0" if rules.wire == "1.0" else "2.0")
+        self._session = self._new_session()
         self._announced = False
         self._leave_at: float | None = None
         self._farewell_at: float | None = None
         self._ended = False
         self._quiet_until = 0.0
 
-    def _new_session(self, wire: str) -> Session:
+    def _new_session(self) -> Session:
         session: Session
-        if wire == "1.0":
+        if self._rules.wire == "1.0":
             session = SessionV1(self._identity, self._new_id)
         else:
             session = SessionV2(self._identity, self._pool.held, self._rules.heartbeat_s)
@@ -156,7 +153,7 @@ class Foreman:
             self._pool.outcomes = []
 
     def _announce(self, effects: list[Effect], now: float, wall: float) -> None:
-        """Keep the conversation going: start it, flush it, change the socket or the version."""
+        """Keep the conversation going: start it, flush it, change the socket."""
         session, workers = self._session, self._pool
         if not self._announced:
             if any(worker.ready for worker in workers.workers.values()):
@@ -165,11 +162,7 @@ class Foreman:
             return
         session.tick(now, wall)
         session.flush(max(0, self._capacity() - workers.outstanding()), now)
-        asked_at = session.asked_at
-        if self._rules.wire == "auto" and not session.opened and asked_at is not None and now - asked_at >= ANSWER_S:
-            self._session = self._new_session("2.0" if isinstance(session, SessionV1) else "1.0")
-            effects.append(Connect())
-        elif session.reconnect:
+        if session.reconnect:
             effects.append(Connect())
 
     def _capacity(self) -> int:

@@ -68,7 +68,6 @@ class Session(Protocol):
 
     Attributes:
         opened: The Router has answered our INFORM at least once.
-        asked_at: When the INFORM that waits for its answer was sent; None = it was not, or it is answered.
         can_return: A job that was not started can be given back.
         outgoing: Messages to send, cleared by whoever does.
         complaints: Lines for people, cleared by whoever shows them.
@@ -76,7 +75,6 @@ class Session(Protocol):
     """
 
     opened: bool
-    asked_at: float | None
     can_return: bool
     outgoing: list[list[bytes]]
     complaints: list[str]
@@ -131,7 +129,6 @@ class SessionV2:
 
     def __init__(self, identity: Identity, holding: Callable[[], Iterable[Job]], heartbeat_s: float) -> None:
         self.opened = False
-        self.asked_at: float | None = None
         self.outgoing: list[list[bytes]] = []
         self.complaints: list[str] = []
         self.reconnect = False
@@ -171,7 +168,6 @@ class SessionV2:
 
     def on_unsent(self, now: float) -> None:
         """A message could not be sent: nobody is connected. Announce ourselves as soon as somebody is."""
-        self.asked_at = None
         self._unanswered = 0
         self._renew(now + CONNECT_S)
 
@@ -188,7 +184,6 @@ class SessionV2:
         self._inform_n = self._next_n()
         self._inform_at = now + min(INFORM_S_MAX, limits.RESEND_S * 2**self._unanswered)
         self._unanswered = min(self._unanswered + 1, 10)
-        self.asked_at = now if self.asked_at is None else self.asked_at
         who = self._identity
         body = v2.Inform(self._inform_n, who.name, who.nonce, list(who.queues), self._held(), who.about)
         self._send(b"INFORM", body)
@@ -227,7 +222,6 @@ class SessionV2:
             self._unacked.pop(body.n, None)
             return NOTHING
         self.opened = self._open = True
-        self.asked_at = None
         self._unanswered = self._received = 0
         self._inform_n = self._limit = -1
         self._beat_at = now

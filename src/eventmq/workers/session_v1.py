@@ -33,7 +33,6 @@ class SessionV1:
 
     def __init__(self, identity: Identity, new_id: Callable[[], str]) -> None:
         self.opened = False
-        self.asked_at: float | None = None
         self.outgoing: list[list[bytes]] = []
         self.complaints: list[str] = []
         self.reconnect = False
@@ -61,7 +60,6 @@ class SessionV1:
     def on_unsent(self, now: float) -> None:
         """A message could not be sent: nobody is connected."""
         self._open = False
-        self.asked_at = None
         self._inform_at = now + CONNECT_S
 
     def on_sendable(self, now: float) -> None:
@@ -72,7 +70,6 @@ class SessionV1:
     def _inform(self, now: float) -> None:
         self._open = False
         self._inform_at = now + SILENCE_S
-        self.asked_at = now
         queues = json.dumps(self._identity.queues) if self._identity.queues else ""
         self._informs.add(self._send(b"INFORM", queues, "worker"))
 
@@ -93,7 +90,6 @@ class SessionV1:
             case b"ACK" if frames and v1.text(frames[0]) in self._informs:
                 self._informs.clear()
                 self.opened = self._open = True
-                self.asked_at = None
                 self._slots_told = 0
             case b"REQUEST":
                 self._slots_told = max(0, self._slots_told - 1)
