@@ -617,7 +617,7 @@ def test_workers_do_not_outlive_a_manager_that_is_killed(router: FakeRouter) -> 
         wait_until(lambda: all(gone(pid) for pid in workers), "the end of both workers, busy and idle")
 
 
-def test_workers_notice_that_the_manager_is_gone_without_the_kernels_help(tmp_path: Path) -> None:
+def test_workers_notice_that_the_manager_is_gone_without_the_kernels_help() -> None:
     """As on macOS, where no parent-death signal exists: the closed socket ends idle and busy workers."""
     for job in (None, ("sleep", 60)):
         code = "import sys, eventmq.workers.child as child\nchild.die_with = lambda pid: None\nsys.exit(child.main())"
@@ -630,15 +630,19 @@ def test_workers_notice_that_the_manager_is_gone_without_the_kernels_help(tmp_pa
         os.close(board_fd)
         channel = Channel(ours, blocking=True)
         path = [*sys.path, str(Path(__file__).parent)]
-        channel.send(messages.encode(messages.Setup(path, ["fakejobs"])))
-        assert messages.decode_event(channel.receive()[0]) == messages.Ready()
-        if job:
-            payload = calls.pack_call(job[1:], {})
-            channel.send(messages.encode(messages.Run([Job("i", "q", f"fakejobs.{job[0]}", payload, lease=1)])))
-            wait_until(board.running, "the job's begin")
-        channel.close()
-        assert process.wait(DEADLINE_S) == -signal.SIGKILL
-        board.close()
+        try:
+            channel.send(messages.encode(messages.Setup(path, ["fakejobs"])))
+            assert messages.decode_event(channel.receive()[0]) == messages.Ready()
+            if job:
+                payload = calls.pack_call(job[1:], {})
+                channel.send(messages.encode(messages.Run([Job("i", "q", f"fakejobs.{job[0]}", payload, lease=1)])))
+                wait_until(board.running, "the job's begin")
+            channel.close()
+            assert process.wait(DEADLINE_S) == -signal.SIGKILL
+        finally:
+            process.kill()
+            process.wait()
+            board.close()
 
 
 def test_a_2020_router(router: FakeRouter) -> None:
