@@ -470,7 +470,7 @@ def test_the_board_of_a_dead_worker_tells_what_was_never_sent(tmp_path: Path) ->
 def test_a_slow_job_holds_up_none_that_wait_behind_it(
     router: FakeRouter, manage: Callable[..., Running], tmp_path: Path
 ) -> None:
-    """All are known as tiny; one turns out not to be. What was behind it runs on the other worker."""
+    """All are known as tiny; one turns out not to be. What was behind it does not wait for it."""
     manage(concurrent_jobs=2)
     free = tmp_path / "free"
     free.touch()
@@ -479,7 +479,8 @@ def test_a_slow_job_holds_up_none_that_wait_behind_it(
     leases = router.request(("wait_for", str(gate)), *[("wait_for", str(free))] * 20)
     slow, *fast = leases
     router.until(lambda: all(lease in router.outcomes for lease in fast), "the fast ones")
-    assert {router.outcomes[lease].state for lease in fast} == {"succeeded"}
+    states = {router.outcomes[lease].state for lease in fast}
+    assert states <= {"succeeded", "returned"}, "here, or elsewhere if this machine was too busy for its own workers"
     assert slow not in router.outcomes
     gate.touch()
     assert router.result(slow).state == "succeeded"
