@@ -46,6 +46,9 @@ VACUUM_FREE_PAGES = 2_048
 VACUUM_PAGES = 256
 """Free pages given back to the file system by one `forget` (about 3 ms)."""
 
+RESERVE_BYTES = 32 << 20
+"""New jobs are refused while the disk has less than this free, so that outcomes of old ones can still be written."""
+
 _SYNCHRONOUS: dict[Durability, str] = {"full": "FULL", "process": "NORMAL", "none": "OFF"}
 # FULL syncs each commit. NORMAL syncs when the log is copied: a power cut takes the last commits, never the file.
 # OFF never syncs: a power cut may take the file.
@@ -96,14 +99,15 @@ class SqliteStore:
             epoch = self._number("SELECT epoch FROM router")
             self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
             jobs = list(starmap(Job, self._db.execute(tables.HELD)))
-            paged = dict(self._db.execute("SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"))
-            self._ended = self._number("SELECT count(*) FROM job") - len(jobs) - sum(paged.values())
+            paged = dict(self._db.execute(tables.COUNT_PAGED))
+            self._ended = self._number(tables.COUNT_ALL) - len(jobs) - sum(paged.values())
             facts = dict(self._db.execute("SELECT name, value FROM fact"))
             next_seq = 1 + self._number("SELECT ifnull(max(seq), 0) FROM job")
-        self._looked_at, self._oldest, self._late = 0, 0, []
         return Snapshot(epoch, next_seq, jobs, paged, self._ended, facts)
 
     def apply(self, changes: Changes) -> None:
+        if changes.added or changes.spilled:
+            self._check_room()
         with self._transaction():
             self._write(tables.ADD, changes.added, map(astuple, changes.added))
             self._write(tables.SPILL, changes.spilled, map(astuple, changes.spilled))
@@ -231,6 +235,11 @@ class SqliteStore:
         if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
             raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
 
+    def _check_room(self) -> None:
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize < RESERVE_BYTES and disk.f_blocks:  # some file systems do not tell: all zero
+            raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
+
     def _forget_expired(self, now: float, rows: int) -> int:
         last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()
         expired = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiting' AND expires <= ?"
@@ -305,7 +314,7 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError) as error:
             if _is_full(error) and self._roll_back():
-                raise StorageFull(f"{self._path}: no room; free some disk space") from error
+                raise self._trouble(error) from error
             trouble = self._trouble(error)
             self._unusable = f"{self._path} cannot be used any more: {trouble}"
             raise trouble from error
@@ -322,6 +331,8 @@ class SqliteStore:
 
     def _trouble(self, error: Exception) -> StoreError:
         code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return StorageFull(f"{self._path}: no room; free some disk space")
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(f"{self._path} is locked by another Router: {self._holder()}")
         if code == sqlite3.SQLITE_NOTADB:

@@ -66,3 +66,5 @@ PAGE_LOWER_RANKS = f"{_PAGED} AND rank > ? ORDER BY rank, seq LIMIT ?"
 _RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
+COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
+COUNT_ALL = "SELECT count(*) FROM job"

@@ -1,0 +1,459 @@
+"""What every store has to do. One suite over all of them, and a random comparison of each with the model in memory."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from eventmq.errors import StoreError
+from eventmq.protocol.v2 import Job
+from eventmq.store.base import Changes, Ended, Moved, Snapshot, Store
+from eventmq.store.memory import MemoryStore
+from eventmq.store.open import open_store
+
+START = (-101, 0)
+"""Before the first job of any queue."""
+
+
+def job(seq: int, priority: int = 0, queue: str = "default", **fields: Any) -> Job:
+    return Job(f"id-{seq}", queue, "tasks.add", b"payload", priority, seq=seq, created=seq + 0.5, **fields)
+
+
+def end(seq: int, expires: float = 100.5, **fields: Any) -> Ended:
+    ended = Ended(seq, "succeeded", 10.5, expires, 1, 0, 0.25, "host-1", b"value", b"")
+    return ended._replace(**fields)
+
+
+def seqs(jobs: list[Job]) -> list[int]:
+    return [job.seq for job in jobs]
+
+
+class Kept:
+    """A store that can be restarted, as the Router would be."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.store: Store = open_store(url, "full")
+        self.snapshot = self.store.load()
+
+    def restart(self) -> Snapshot:
+        if self.url != "memory:":
+            self.store.close()
+            self.store = open_store(self.url, "full")
+        self.snapshot = self.store.load()
+        return self.snapshot
+
+
+@pytest.fixture(params=["memory:", "sqlite:///{}/store.db"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    kept = Kept(request.param.format(tmp_path))
+    yield kept
+    kept.store.close()
+
+
+@pytest.fixture
+def store(kept: Kept) -> Store:
+    return kept.store
+
+
+def page(store: Store, queue: str = "default", after: tuple[int, int] = START, limit: int = 100) -> list[int]:
+    return seqs(store.page(queue, after, limit))
+
+
+def state(store: Store, seq: int) -> str:
+    return store.find([f"id-{seq}"])[0].state
+
+
+# ---- jobs come back as they went in --------------------------------------------------------------------
+
+
+def test_a_new_store_is_empty(kept: Kept) -> None:
+    assert kept.snapshot == Snapshot(epoch=1, next_seq=1, jobs=[], paged={}, ended=0, facts={})
+
+
+def test_an_added_job_comes_back_whole(kept: Kept) -> None:
+    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", 1.25, 3, 0, 2, 41)
+    kept.store.apply(Changes(added=[whole]))
+    assert [record.job for record in kept.store.find([whole.id])] == [whole]
+    snapshot = kept.restart()
+    assert snapshot.jobs == [whole]
+    assert snapshot.next_seq == 42
+    assert type(snapshot.jobs[0].created) is float
+
+
+def test_a_live_job_comes_back_without_its_lease(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1, lease=9)], spilled=[job(2, lease=9)]))
+    assert [record.job.lease for record in kept.store.find(["id-1", "id-2"])] == [0, 0]
+    assert kept.store.page("default", START, 9)[0].lease == 0
+    assert kept.restart().jobs[0].lease == 0
+
+
+def test_what_the_caller_does_to_its_jobs_later_is_not_stored(kept: Kept) -> None:
+    mine = job(1)
+    kept.store.apply(Changes(added=[mine]))
+    mine.attempt = 5
+    kept.store.find(["id-1"])[0].job.attempt = 6
+    assert kept.store.find(["id-1"])[0].job.attempt == 1
+
+
+def test_a_live_job_is_waiting(store: Store) -> None:
+    store.apply(Changes(added=[job(1)]))
+    record = store.find(["id-1"])[0]
+    assert record[1:] == ("waiting", 0.0, 0.0, 0.0, "", b"", b"")
+
+
+def test_an_ended_job_tells_how(kept: Kept) -> None:
+    ended = Ended(1, "dead", 10.5, 99.5, 4, 2, 0.125, "host-1", b"", b"failure")
+    kept.store.apply(Changes(added=[job(1)]))
+    kept.store.apply(Changes(ended=[ended]))
+    for _ in range(2):
+        record = kept.store.find(["id-1"])[0]
+        assert record[1:] == ("dead", 10.5, 99.5, 0.125, "host-1", b"", b"failure")
+        assert (record.job.attempt, record.job.crashes, record.job.payload) == (4, 2, b"payload")
+        assert kept.restart().ended == 1
+        assert kept.snapshot.jobs == []
+
+
+def test_a_run_time_that_is_no_number_stops_nothing(store: Store) -> None:
+    store.apply(Changes(added=[job(1)]))
+    store.apply(Changes(ended=[end(1, run_s=math.nan)]))
+    record = store.find(["id-1"])[0]
+    assert record.state == "succeeded"
+    assert isinstance(record.run_s, float)
+
+
+def test_moved_counters_last(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1)], spilled=[job(2)], moved=[Moved(1, 2, 1), Moved(2, 3, 0)]))
+    moved = {record.job.id: (record.job.attempt, record.job.crashes) for record in kept.store.find(["id-1", "id-2"])}
+    assert moved == {"id-1": (2, 1), "id-2": (3, 0)}
+    assert page(kept.store) == [2]
+    assert kept.restart().jobs[0].attempt == 2
+
+
+# ---- find ----------------------------------------------------------------------------------------------
+
+
+def test_find_leaves_out_what_is_unknown(store: Store) -> None:
+    store.apply(Changes(added=[job(seq) for seq in range(1, 2001)]))
+    ids = [f"id-{n}" for n in range(1501, 3501)]
+    assert {record.job.seq for record in store.find(ids)} == set(range(1501, 2001))
+    assert store.find(ids[1000:]) == []
+    assert store.find([]) == []
+
+
+def test_find_answers_once_for_each_id(store: Store) -> None:
+    store.apply(Changes(added=[job(1)]))
+    assert len(store.find(["id-1", "id-1", "x"])) == 1
+    assert len(store.find(["id-1", *map(str, range(5_000)), "id-1"])) == 1
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "a", "'; DROP TABLE job", "%", "💥", ""])
+def test_ids_are_compared_whole(store: Store, odd: str) -> None:
+    store.apply(Changes(added=[Job("a\x00c", "q", "n", b"", seq=1)]))
+    assert store.find([odd]) == []
+    store.apply(Changes(added=[Job(odd, "q", "n", b"", seq=2)]))
+    assert seqs([record.job for record in store.find([odd])]) == [2]
+
+
+# ---- pages ---------------------------------------------------------------------------------------------
+
+
+def test_pages_come_in_dispatch_order(store: Store) -> None:
+    priorities = [0, 5, -3, 5, 0, 100, -100]
+    store.apply(Changes(spilled=[job(seq, priority) for seq, priority in enumerate(priorities, 1)]))
+    assert page(store) == [6, 2, 4, 1, 5, 3, 7]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_pages_follow_each_other_without_gap(store: Store, limit: int) -> None:
+    store.apply(Changes(spilled=[job(seq, seq % 3) for seq in range(1, 12)]))
+    whole, after = page(store), START
+    got: list[int] = []
+    while jobs := store.page("default", after, limit):
+        assert len(jobs) <= limit
+        got += seqs(jobs)
+        after = (-jobs[-1].priority, jobs[-1].seq)
+    assert got == whole
+    assert len(got) == 11
+
+
+def test_a_page_has_jobs_of_its_queue_only(store: Store) -> None:
+    store.apply(Changes(spilled=[job(1), job(2, queue="mail"), job(3)]))
+    assert page(store) == [1, 3]
+    assert page(store, "mail") == [2]
+    assert page(store, "none") == []
+
+
+def test_added_jobs_are_not_paged_and_spilled_ones_are(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1), job(4)], spilled=[job(2), job(3, queue="mail")]))
+    assert page(kept.store) == [2]
+    snapshot = kept.restart()
+    assert seqs(snapshot.jobs) == [1, 4]
+    assert snapshot.paged == {"default": 1, "mail": 1}
+    assert page(kept.store) == [2]
+
+
+def test_jobs_go_out_and_in(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1), job(2)], paged_out=[2]))
+    assert page(kept.store) == [2]
+    kept.store.apply(Changes(paged_out=[1, 2], paged_in=[2]))
+    assert page(kept.store) == [1]
+    snapshot = kept.restart()
+    assert seqs(snapshot.jobs) == [2]
+    assert snapshot.paged == {"default": 1}
+
+
+def test_an_ended_job_is_paged_no_more(kept: Kept) -> None:
+    kept.store.apply(Changes(spilled=[job(1), job(2)]))
+    kept.store.apply(Changes(ended=[end(1)]))
+    assert page(kept.store) == [2]
+    assert kept.restart().paged == {"default": 1}
+
+
+def test_a_page_writes_nothing(kept: Kept) -> None:
+    kept.store.apply(Changes(spilled=[job(1)]))
+    assert page(kept.store) == page(kept.store) == [1]
+    assert kept.restart().paged == {"default": 1}
+
+
+# ---- facts and epochs ----------------------------------------------------------------------------------
+
+
+def test_facts_are_set_replaced_and_removed(kept: Kept) -> None:
+    kept.store.apply(Changes(facts={"a": b"1", "b": b"2", "c": b""}))
+    kept.store.apply(Changes(facts={"a": b"3", "b": None, "never": None}))
+    assert kept.restart().facts == {"a": b"3", "c": b""}
+
+
+def test_each_start_has_its_epoch(kept: Kept) -> None:
+    assert [kept.snapshot.epoch, kept.restart().epoch, kept.restart().epoch] == [1, 2, 3]
+
+
+# ---- all or nothing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Changes(added=[job(1)]),
+        Changes(added=[Job("id-1", "q", "n", b"", seq=9)]),
+        Changes(spilled=[job(8), job(8)]),
+        Changes(ended=[end(2)]),
+        Changes(ended=[end(77)]),
+        Changes(ended=[end(1), end(1)]),
+        Changes(moved=[Moved(2, 2, 0)]),
+        Changes(paged_out=[77]),
+        Changes(paged_in=[2]),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_as_a_whole(kept: Kept, wrong: Changes) -> None:
+    kept.store.apply(Changes(added=[job(1), job(2)], ended=[end(2)], facts={"a": b"1"}))
+    with pytest.raises(StoreError):
+        kept.store.apply(replace(wrong, added=[*wrong.added, job(5)], facts={"a": b"2"}))
+    snapshot = kept.restart()
+    assert (seqs(snapshot.jobs), snapshot.ended, snapshot.facts) == ([1], 1, {"a": b"1"})
+    assert kept.store.find(["id-5", "id-8"]) == []
+    assert state(kept.store, 1) == "waiting"
+
+
+# ---- forgetting ----------------------------------------------------------------------------------------
+
+
+def fill(store: Store, count: int, live: frozenset[int] = frozenset(), expires: float = 100.5) -> None:
+    everyone = range(1, count + 1)
+    store.apply(Changes(added=[job(seq) for seq in everyone]))
+    store.apply(Changes(ended=[end(seq, expires) for seq in everyone if seq not in live]))
+
+
+def remaining(store: Store, count: int) -> list[int]:
+    return sorted(record.job.seq for record in store.find([f"id-{seq}" for seq in range(1, count + 1)]))
+
+
+def test_only_ended_jobs_whose_time_is_over_are_forgotten(kept: Kept) -> None:
+    store = kept.store
+    fill(store, 6, live=frozenset({2}))
+    store.apply(Changes(spilled=[job(7)], added=[job(8)], ended=[end(8, expires=300.0)]))
+    assert store.forget(100.25, 1000, 1000) == 0
+    assert store.forget(100.5, 1000, 1000) == 5
+    assert remaining(store, 8) == [2, 7, 8]
+    snapshot = kept.restart()
+    assert (seqs(snapshot.jobs), snapshot.paged, snapshot.ended) == ([2], {"default": 1}, 1)
+
+
+def test_forgetting_goes_round_and_round_in_slices(store: Store) -> None:
+    fill(store, 10, live=frozenset({1, 2}))
+    assert [store.forget(200.0, 4, 1000) for _ in range(3)] == [2, 4, 2]
+    store.apply(Changes(ended=[end(1)]))
+    assert sum(store.forget(200.0, 4, 1000) for _ in range(2)) == 1
+    assert remaining(store, 10) == [2]
+
+
+def test_the_oldest_beyond_the_bound_are_forgotten(kept: Kept) -> None:
+    fill(kept.store, 10, live=frozenset({1, 4}), expires=9e9)
+    assert kept.store.forget(0.0, 1000, 5) == 3
+    assert remaining(kept.store, 10) == [1, 4, 6, 7, 8, 9, 10]
+    assert kept.store.forget(0.0, 1000, 5) == 0
+    assert kept.restart().ended == 5
+
+
+def test_the_bound_is_reached_in_small_steps(store: Store) -> None:
+    fill(store, 20, live=frozenset(range(1, 8)), expires=9e9)
+    steps = [store.forget(0.0, 3, 2) for _ in range(20)]
+    assert max(steps) <= 3
+    assert sum(steps) == 11
+    assert remaining(store, 20)[-2:] == [19, 20]
+
+
+def test_an_old_job_that_ends_late_is_the_oldest(store: Store) -> None:
+    fill(store, 10, live=frozenset({1, 2}), expires=9e9)
+    assert store.forget(0.0, 1000, 4) == 4
+    store.apply(Changes(ended=[end(2, expires=9e9)]))
+    assert store.forget(0.0, 1000, 4) == 1
+    assert remaining(store, 10) == [1, 7, 8, 9, 10]
+
+
+def test_a_forgotten_id_may_come_again(store: Store) -> None:
+    fill(store, 1)
+    assert store.forget(200.0, 10, 10) == 1
+    store.apply(Changes(added=[Job("id-1", "q", "n", b"", seq=2)]))
+    assert state(store, 1) == "waiting"
+
+
+# ---- the end -------------------------------------------------------------------------------------------
+
+
+def test_info_tells_what_it_is(kept: Kept) -> None:
+    info = kept.store.info()
+    assert info["url"] == kept.url
+    assert info["durability"] == ("none" if kept.url == "memory:" else "full")
+    assert info["bytes"] >= 0
+    assert isinstance(info["schema"], int)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.load(),
+        lambda store: store.apply(Changes(added=[job(1)])),
+        lambda store: store.page("default", START, 1),
+        lambda store: store.find(["id-1"]),
+        lambda store: store.forget(0.0, 1, 1),
+        lambda store: store.info(),
+    ],
+)
+def test_a_closed_store_refuses(store: Store, use: Callable[[Store], object]) -> None:
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        use(store)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "sqlite", "sqlite:", "sqlite://x", "sqlite:///", "memory", "redis://x", "postgresql://x"]
+)
+def test_a_url_of_no_store_is_refused_and_told_what_there_is(url: str) -> None:
+    with pytest.raises(StoreError, match=r"memory:.*sqlite:////absolute"):
+        open_store(url, "full")
+
+
+def test_an_unknown_durability_is_refused() -> None:
+    with pytest.raises(StoreError, match="full, process, none"):
+        open_store("memory:", "sometimes")  # type: ignore[arg-type]
+
+
+# ---- any history: the file says the same as the model --------------------------------------------------
+
+
+class SameAsModel(RuleBasedStateMachine):
+    """Drives a file and the model with the same random changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.url = f"sqlite:///{self.folder.name}/store.db"
+        self.model: Store = MemoryStore()
+        self.file: Store = open_store(self.url, "none")
+        self.next_seq = 1
+        self.now = 1000.0
+        self.live: list[int] = []
+
+    @initialize()
+    def start(self) -> None:
+        assert self.file.load() == self.model.load()
+
+    @rule(data=st.data())
+    def apply(self, data: st.DataObject) -> None:
+        changes = Changes()
+        for _ in range(data.draw(st.integers(0, 6))):
+            new = job(
+                self.next_seq,
+                data.draw(st.sampled_from([-1, 0, 0, 2])),
+                data.draw(st.sampled_from(["a", "b"])),
+                attempt=data.draw(st.integers(1, 3)),
+            )
+            (changes.added if data.draw(st.booleans()) else changes.spilled).append(new)
+            self.live.append(self.next_seq)
+            self.next_seq += 1
+        some = st.lists(st.sampled_from(self.live), unique=True, max_size=4) if self.live else st.just([])
+        changes.moved = [Moved(seq, data.draw(st.integers(1, 9)), 1) for seq in data.draw(some)]
+        changes.paged_out, changes.paged_in = data.draw(some), data.draw(some)
+        for seq in data.draw(some):
+            changes.ended.append(
+                end(seq, self.now + data.draw(st.integers(0, 50)), attempt=data.draw(st.integers(1, 9)))
+            )
+            self.live.remove(seq)
+        changes.facts = data.draw(
+            st.dictionaries(st.sampled_from("xyz"), st.none() | st.binary(max_size=3), max_size=2)
+        )
+        self.file.apply(changes)
+        self.model.apply(changes)
+
+    @rule(rows=st.integers(1, 8), later=st.integers(0, 30))
+    def forget_what_is_over(self, rows: int, later: int) -> None:
+        self.now += later
+        assert self.file.forget(self.now, rows, 1 << 40) == self.model.forget(self.now, rows, 1 << 40)
+
+    @precondition(lambda self: self.next_seq > 1)
+    @rule(keep=st.integers(0, 10))
+    def forget_what_is_too_much(self, keep: int) -> None:
+        assert self.file.forget(0.0, 1 << 20, keep) == self.model.forget(0.0, 1 << 20, keep)
+
+    @rule()
+    def restart(self) -> None:
+        self.file.close()
+        self.file = open_store(self.url, "none")
+        old, new = self.file.load(), self.model.load()
+        assert old == new
+        self.next_seq = new.next_seq
+
+    @rule(rank=st.integers(-3, 3), seq=st.integers(0, 60), limit=st.integers(1, 9))
+    def read_a_page(self, rank: int, seq: int, limit: int) -> None:
+        for queue in "ab":
+            assert self.file.page(queue, (rank, seq), limit) == self.model.page(queue, (rank, seq), limit)
+
+    @invariant()
+    def same_jobs(self) -> None:
+        ids = [f"id-{seq}" for seq in range(1, self.next_seq + 1)]
+        file, model = ({record.job.id: record for record in store.find(ids)} for store in (self.file, self.model))
+        assert file == model
+        for queue in "ab":
+            assert self.file.page(queue, START, 1000) == self.model.page(queue, START, 1000)
+
+    def teardown(self) -> None:
+        self.file.close()
+        self.folder.cleanup()
+
+
+SameAsModel.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+test_any_history_reads_the_same_as_in_the_model = SameAsModel.TestCase
