@@ -236,8 +236,13 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
 
     def _check_room(self) -> None:
-        disk = os.statvfs(self._path.parent)
-        if disk.f_bavail * disk.f_frsize < RESERVE_BYTES and disk.f_blocks:  # some file systems do not tell: all zero
+        with self._trust():
+            disk = os.statvfs(self._path.parent)
+            room = disk.f_bavail * disk.f_frsize
+            if room >= RESERVE_BYTES or not disk.f_blocks:  # a file system that does not tell says 0 of 0
+                return
+            room += self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
+        if room < RESERVE_BYTES:
             raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
 
     def _forget_expired(self, now: float, rows: int) -> int:
