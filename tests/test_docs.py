@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from eventmq.broker.lifecycle import TERMINAL, TRANSITIONS, WAITING
+from eventmq.broker.lifecycle import DELAYED, TERMINAL, TRANSITIONS, WAITING
 from eventmq.errors import REASONS
 from eventmq.settings import table
 
@@ -15,11 +15,9 @@ ROOT = Path(__file__).parent.parent
 def test_the_lifecycles_diagram_is_the_transition_table() -> None:
     text = (ROOT / "docs/lifecycle.md").read_text()
     drawn = set(re.findall(r"^    (\S+) --> (\S+?)(?:: (\w+))?$", text, re.MULTILINE))
-    table = {
-        (source, target, event) for event, (sources, target) in TRANSITIONS.items() for source in sources
-    }
+    table = {(source, target, event) for event, (sources, target) in TRANSITIONS.items() for source in sources}
     ends = {(state, "[*]", "") for state in TERMINAL}
-    assert drawn == table | ends | {("[*]", WAITING, "accept")}
+    assert drawn == table | ends | {("[*]", WAITING, "accept"), ("[*]", DELAYED, "accept")}
 
 
 def test_every_reason_of_a_refusal_is_documented() -> None:

@@ -154,7 +154,11 @@ def test_options_make_a_copy() -> None:
         ({"timeout": -1}, "timeout is -1"),
         ({"result_ttl": []}, "result_ttl is"),
         ({"crash_limit": 0}, "crash_limit is 0"),
-        ({"retries": 3}, "has no option 'retries'; it has queue, priority"),
+        ({"tries": 3}, "has no option 'tries'; it has queue, priority"),
+        ({"retries": -1}, "retries is -1"),
+        ({"retries": "often"}, "retries is 'often'"),
+        ({"expires": "soon"}, "expires is 'soon'"),
+        ({"countdown": 3}, "has no option 'countdown'"),
         ({"name": "nodots"}, "expected module.function"),
     ],
 )
@@ -164,10 +168,14 @@ def test_bad_options_are_told(given: dict[str, Any], text: str) -> None:
 
 
 def test_bad_options_of_a_call_are_told() -> None:
-    with pytest.raises(TypeError, match=r"add\.options\(\) has no option 'countdown'"):
-        add.options(countdown=5)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match=r"defer_job\(\) has no option 'eta'"):
-        defer_job("a.b", eta=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"add\.options\(\) has no option 'delay'"):
+        add.options(delay=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"defer_job\(\) has no option 'after'"):
+        defer_job("a.b", after=5)  # type: ignore[call-arg]
+    with pytest.raises(InvalidJob, match="expected a datetime with a time zone"):
+        add.options(eta=datetime(2030, 1, 1))
+    with pytest.raises(InvalidJob, match="exclude each other"):
+        add.options(eta=datetime(2030, 1, 1, tzinfo=UTC), countdown=5)
     with pytest.raises(InvalidJob, match="id is 'two words'"):
         add.options(id="two words")
     with pytest.raises(InvalidJob, match="one id cannot be that of many"):

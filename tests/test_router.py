@@ -7,7 +7,9 @@ from world import World, job
 
 from eventmq import limits
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.errors import StorageFull
 from eventmq.protocol import v2
+from eventmq.store.base import Changes
 
 
 @pytest.fixture
@@ -359,6 +361,38 @@ def test_a_backlog_is_paged_and_keeps_its_order(world: World, monkeypatch: pytes
         assert len(world.router.ledger.live) <= 10 + 7 + 5
     assert done == sorted((f"j{i:03}" for i in range(100)), key=lambda id: (-(int(id[1:]) % 3), id))
     assert world.router.ledger.live == {}
+
+
+# ---- a full disk -----------------------------------------------------------------------------------
+
+
+def test_a_full_store_refuses_new_jobs_and_goes_on_with_the_old_ones(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("old"), job("next"))
+    (old,) = world.handed(b"m")
+    apply, info = world.store.apply, world.store.info
+    room = False
+
+    def full(changes: Changes) -> None:
+        if (changes.added or changes.spilled) and not room:
+            raise StorageFull("no room")
+        apply(changes)
+
+    world.store.apply = full  # type: ignore[method-assign]
+    world.store.info = lambda: {**info(), "room": room}  # type: ignore[method-assign]
+    assert world.client(b"client", b"REQUEST", v2.Request(7, [job("new")])) == [], "nothing of that turn is told"
+    (sent,) = world.client(b"client", b"REQUEST", v2.Request(7, [job("new")]))
+    assert v2.decode(sent.frames[3], v2.Refused).reason == "storage_full"
+    (told,) = world.manager(b"m", b"HEARTBEAT", v2.Beat(0.0, 1))
+    assert v2.decode(told.frames[3], v2.Refused).reason == "unknown_peer"
+    assert [v.verdict for v in world.join(b"m", held=[v2.Held("old", old.lease)])] == ["keep"]
+    world.finish(b"m", old, limit=1, value=1)
+    world.turn()
+    assert [j.id for j in world.handed(b"m")] == ["old", "next"]
+    room = True
+    world.wait(0.3)
+    assert world.enqueue(job("new")).refusals == []
+    assert world.router.ledger.counts["redelivered"] == 0
 
 
 # ---- the end ---------------------------------------------------------------------------------------

@@ -77,11 +77,11 @@ def state(store: Store, seq: int) -> str:
 
 
 def test_a_new_store_is_empty(kept: Kept) -> None:
-    assert kept.snapshot == Snapshot(epoch=1, next_seq=1, jobs=[], paged={}, ended=0, facts={})
+    assert kept.snapshot == Snapshot(epoch=1, next_seq=1, jobs=[], paged={}, delayed=0, ended=0, facts={})
 
 
 def test_an_added_job_comes_back_whole(kept: Kept) -> None:
-    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", 1.25, 3, 0, 2, 41)
+    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", 1.25, 3, 0, 2, 41, 5, 7.5)
     kept.store.apply(Changes(added=[whole]))
     assert [record.job for record in kept.store.find([whole.id])] == [whole]
     snapshot = kept.restart()
@@ -135,8 +135,48 @@ def test_moved_counters_last(kept: Kept) -> None:
     kept.store.apply(Changes(added=[job(1)], spilled=[job(2)], moved=[Moved(1, 2, 1), Moved(2, 3, 0)]))
     moved = {record.job.id: (record.job.attempt, record.job.crashes) for record in kept.store.find(["id-1", "id-2"])}
     assert moved == {"id-1": (2, 1), "id-2": (3, 0)}
-    assert page(kept.store) == [2]
-    assert kept.restart().jobs[0].attempt == 2
+    assert page(kept.store) == [], "memory holds it again"
+    assert [(j.seq, j.attempt) for j in kept.restart().jobs] == [(1, 2), (2, 3)]
+
+
+def test_a_job_that_failed_keeps_its_last_failure_and_its_time(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1)]))
+    kept.store.apply(Changes(moved=[Moved(1, 2, 0, 1, 60.5, b"why")]))
+    kept.store.apply(Changes(moved=[Moved(1, 3, 1, 1, 0.0, b"")]))
+    record = kept.store.find(["id-1"])[0]
+    assert (record.failure, record.job.failures, record.job.due) == (b"why", 1, 0.0)
+    kept.store.apply(Changes(moved=[Moved(1, 4, 1, 2, 70.5, b"again")]))
+    assert kept.restart().jobs[0].due == 70.5
+    assert kept.store.find(["id-1"])[0].failure == b"again"
+
+
+# ---- delayed -------------------------------------------------------------------------------------------
+
+
+def test_delayed_jobs_come_back_by_their_time(kept: Kept) -> None:
+    dues = {1: 30.0, 2: 10.0, 3: 20.0, 4: 10.0}
+    kept.store.apply(Changes(delayed=[job(seq, due=due) for seq, due in dues.items()]))
+    for _ in range(2):
+        assert seqs(kept.store.due((0.0, 0), 9)) == [2, 4, 3, 1]
+        assert seqs(kept.store.due((10.0, 2), 2)) == [4, 3]
+        assert kept.store.due((30.0, 1), 9) == []
+        assert page(kept.store) == []
+        snapshot = kept.restart()
+        assert (snapshot.delayed, snapshot.jobs, snapshot.paged) == (4, [], {})
+
+
+def test_a_job_moves_between_memory_the_queue_and_its_time(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1)], delayed=[job(2, due=9.0)]))
+    kept.store.apply(Changes(moved=[Moved(1, 2, 0, 1, 5.0)], put_off=[1]))
+    assert seqs(kept.store.due((0.0, 0), 9)) == [1, 2]
+    kept.store.apply(Changes(moved=[Moved(1, 2, 0, 1, 0.0)], paged_out=[1]))
+    assert (seqs(kept.store.due((0.0, 0), 9)), page(kept.store)) == ([2], [1])
+    kept.store.apply(Changes(paged_in=[1, 2]))
+    assert (kept.store.due((0.0, 0), 9), page(kept.store)) == ([], [])
+    kept.store.apply(Changes(put_off=[2]))
+    kept.store.apply(Changes(ended=[end(2)]))
+    assert kept.store.due((0.0, 0), 9) == []
+    assert (seqs(kept.restart().jobs), kept.snapshot.delayed) == ([1], 0)
 
 
 # ---- find ----------------------------------------------------------------------------------------------
@@ -345,6 +385,7 @@ def test_info_tells_what_it_is(kept: Kept) -> None:
         lambda store: store.load(),
         lambda store: store.apply(Changes(added=[job(1)])),
         lambda store: store.page("default", START, 1),
+        lambda store: store.due((0.0, 0), 1),
         lambda store: store.find(["id-1"]),
         lambda store: store.forget(0.0, 1, 1),
         lambda store: store.info(),
@@ -399,13 +440,15 @@ class SameAsModel(RuleBasedStateMachine):
                 data.draw(st.sampled_from([-1, 0, 0, 2])),
                 data.draw(st.sampled_from(["a", "b"])),
                 attempt=data.draw(st.integers(1, 3)),
+                due=data.draw(st.sampled_from([0.0, 5.0, 9.0])),
             )
-            (changes.added if data.draw(st.booleans()) else changes.spilled).append(new)
+            data.draw(st.sampled_from([changes.added, changes.spilled, changes.delayed])).append(new)
             self.live.append(self.next_seq)
             self.next_seq += 1
         some = st.lists(st.sampled_from(self.live), unique=True, max_size=4) if self.live else st.just([])
-        changes.moved = [Moved(seq, data.draw(st.integers(1, 9)), 1) for seq in data.draw(some)]
-        changes.paged_out, changes.paged_in = data.draw(some), data.draw(some)
+        moves = st.builds(Moved, st.just(0), st.integers(1, 9), st.just(1), st.just(2), st.sampled_from([0.0, 7.0]))
+        changes.moved = [data.draw(moves)._replace(seq=seq, failure=b"f" * (seq % 2)) for seq in data.draw(some)]
+        changes.paged_out, changes.put_off, changes.paged_in = data.draw(some), data.draw(some), data.draw(some)
         for seq in data.draw(some):
             changes.ended.append(
                 end(seq, self.now + data.draw(st.integers(0, 50)), attempt=data.draw(st.integers(1, 9)))
@@ -447,6 +490,8 @@ class SameAsModel(RuleBasedStateMachine):
         assert file == model
         for queue in "ab":
             assert self.file.page(queue, START, 1000) == self.model.page(queue, START, 1000)
+        for after in ((0.0, 0), (5.0, 3), (7.0, 9)):
+            assert self.file.due(after, 5) == self.model.due(after, 5)
 
     def teardown(self) -> None:
         self.file.close()

@@ -62,10 +62,10 @@ def execute(name: str, *args: Any, executor: Executor | None = None, **kwargs: A
     executor = executor or Executor(Resolver())
     job = Job("id-1", "default", name, calls.pack_call(args, kwargs), attempt=2, lease=7)
     try:
-        value, failure = executor.run(job)
+        ending = executor.run(job)
     finally:
         executor.close()
-    return (v2.unpack(value) if value else None), failure
+    return (v2.unpack(ending.value) if ending.value else None), ending.failure
 
 
 def test_functions_coroutines_and_methods() -> None:
@@ -73,7 +73,7 @@ def test_functions_coroutines_and_methods() -> None:
     assert execute("fakejobs.noop") == (None, None)
     assert execute("fakejobs.later", "x") == ("X", None)
     job = Job("i", "q", "fakejobs:Shop.sell", calls.pack_call(["nails"], {}, ["Ann"], {}))
-    assert v2.unpack(Executor(Resolver()).run(job)[0]) == "Ann sold nails"
+    assert v2.unpack(Executor(Resolver()).run(job).value) == "Ann sold nails"
 
 
 def test_arguments_are_converted_by_annotations() -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eventmq.client.enqueue import adefer_job, defer_job
     from eventmq.client.handles import JobHandle, JobHandles
     from eventmq.client.jobs import Job, job
+    from eventmq.client.retry import Retry
     from eventmq.errors import (
         BrokerUnavailable,
         EnqueueError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         JobTimeout,
         QueueFull,
     )
+    from eventmq.workers.context import current_job
 
 __version__ = "1.0.0.dev0"
 
@@ -53,8 +55,10 @@ __all__ = [
     "JobRefused",
     "JobTimeout",
     "QueueFull",
+    "Retry",
     "adefer_job",
     "configure",
+    "current_job",
     "defer_job",
     "job",
 ]
@@ -68,6 +72,8 @@ _HOMES = {
     "JobHandles": "eventmq.client.handles",
     "Job": "eventmq.client.jobs",
     "job": "eventmq.client.jobs",
+    "Retry": "eventmq.client.retry",
+    "current_job": "eventmq.workers.context",
 }
 """Where the names of `__all__` live; those that are not here are errors."""
 

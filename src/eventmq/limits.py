@@ -70,6 +70,15 @@ HEAD_JOBS_MAX = 50_000
 HEADS_BYTES_MAX = 64 << 20
 """Payload bytes of all heads. Over it, a queue keeps only one small page in memory."""
 
+TIMERS_MAX = 50_000
+"""Delayed jobs held in memory (about 600 bytes each); those that are due later stay in the store."""
+
+TIMERS_AHEAD_S = 60.0
+"""The store is asked for delayed jobs this long before they are due."""
+
+FUTURE_S_MAX = 100e9
+"""No job is due, and nothing lasts, longer than this: times stay exact, and sums of them finite."""
+
 PAGE_JOBS = 1_000
 """Waiting jobs read from the store at once (about 3 ms)."""
 
@@ -119,6 +128,9 @@ SWEEP_ROWS = 2_000
 
 SWEEP_AGAIN_S = 0.02
 """The next slice comes this soon while slices are worth it, so forgetting keeps pace with 100,000 jobs a second."""
+
+OVERDUE_1_0_S = 10.0
+"""A job at an eMQP/1.0 manager that is not heard of so long after its timeout took down its worker process."""
 
 CRASH_LIMIT = 3
 """A job that took down its worker process this many times is dead, not unlucky."""

@@ -65,11 +65,11 @@ def wrong() -> None:
     send.delay(5)  # error: incompatible type "int"; expected "str"
     send.delay("me", True)  # error: Too many positional arguments
     Mailer.deliver.delay(5)  # error: incompatible type "int"; expected "str"
-    add.options(retries=3)  # error: Unexpected keyword argument "retries"
+    add.options(tries=3)  # error: Unexpected keyword argument "tries"
     add.options(queue=5)  # error: incompatible type "int"; expected "str"
     text: str = add.delay(1).result()  # error: expression has type "int", variable has type "str"
     print(text)
 
 
-@job(retries=3)  # error: Unexpected keyword argument "retries"
+@job(tries=3)  # error: Unexpected keyword argument "tries"
 def never() -> None: ...

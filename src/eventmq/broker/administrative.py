@@ -12,7 +12,7 @@ from typing import Any
 
 from eventmq.broker.core import Core, Handler, Handlers
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
-from eventmq.broker.pool import Manager, PeerId
+from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
 
 HANDLERS: Handlers = {
@@ -206,14 +206,3 @@ class Administrative(Core):
             self.outbox.send(BACKEND, id, frames)
         for id in self.schedulers:
             self.outbox.send(FRONTEND, id, v1.encode(b"KBYE", self.new_id()))
-
-
-def text_of(id: PeerId) -> str:
-    """A connection's name for people: its text, or hexadecimal where it is none."""
-    if isinstance(id, str):
-        return id
-    try:
-        text = id.decode()
-    except UnicodeDecodeError:
-        return id.hex()
-    return text if text.isprintable() else id.hex()

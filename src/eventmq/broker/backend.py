@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventmq import limits
+from eventmq.broker.admission import options_of
 from eventmq.broker.core import Core, Handler, Handlers, fact_of
-from eventmq.broker.ledger import options_of
 from eventmq.broker.outbox import BACKEND, FRONTEND
-from eventmq.broker.pool import Incarnation, Manager, PeerId, ordered
+from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, ordered, text_of
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
 from eventmq.protocol.arguments import UNSENDABLE
@@ -54,8 +54,7 @@ class Backend(Core):
         known = self.pool.managers.get(worker_id)
         if known is not None:
             self.lose(known, "announced itself again")
-        name = worker_id if isinstance(worker_id, str) else worker_id.decode(errors="replace")
-        self._join(worker_id, 1, Incarnation(name, ""), queues or ())
+        self._join(worker_id, 1, Incarnation(text_of(worker_id), ""), queues or ())
 
     def _join(self, id: PeerId, wire: int, incarnation: Incarnation, queues: Iterable[tuple[int, str]]) -> Manager:
         wanted = ordered(queues) or ordered(self.policy.default_queues)
@@ -204,8 +203,10 @@ class Backend(Core):
         Raises:
             InvalidMessageError: It is not a REPLY.
         """
-        manager = self.heard(sender)
         id, value = v1.parse_reply(msg)
+        manager = self.pool.managers.get(sender) or self._of_before(sender, id)
+        manager = manager or self.heard(sender)
+        manager.heard = self.now
         lease = self.ledger.leases.get(id)
         number = lease[0].lease if lease else 0
         if value == v1.TIMEOUT_VALUE:
@@ -217,6 +218,19 @@ class Backend(Core):
         except UNSENDABLE as error:
             outcome = Outcome(id, number, "failed", b"", Failure("eventmq.InvalidResult", f"not kept: {error}"))
         self._settle(manager, [outcome])
+
+    def _of_before(self, sender: PeerId, id: str) -> Manager | None:
+        """An eMQP/1.0 manager that was connected before a restart, has not noticed it, and replies for a job that it
+        had then: the job is counted as handed out to it, once more, for this reply."""
+        incarnation = Incarnation(text_of(sender), "")
+        if incarnation not in self.expected:
+            return None
+        self.commit()
+        manager = Manager(sender, 1, incarnation, Crew(()), self.now)
+        self.ledger.next_lease += 1
+        if self.ledger.adopt(id, self.ledger.next_lease, manager, self.now) != "keep":
+            self.ledger.counts["stale"] += 1
+        return manager
 
     def on_outcomes(self, sender: PeerId, body: v2.Reply) -> None:
         """An eMQP/2.0 manager's REPLY, ACKed when durable."""
@@ -278,11 +292,28 @@ class Backend(Core):
                 self.lose(manager, "lost its connection")
             elif self.now - manager.told >= self._beat_s(manager.wire):
                 self._tell(manager)
+        self._give_up_1_0()
         if drained:
             self.clean_up_dead_workers()
             self.clean_up_dead_schedulers()
         if any(self.now - scheduler.told >= self._beat_s(1) for scheduler in self.schedulers.values()):
             self.send_schedulers_heartbeats()
+
+    def _give_up_1_0(self) -> None:
+        """An eMQP/1.0 manager says nothing of a job that took down its worker process. So each job has a timeout there,
+        and one that is not heard of well after it has crashed."""
+        for job, manager, since in list(self.ledger.leases.values()) if self._any_1_0() else ():
+            timeout_s = self._timeout_1_0(job)
+            if manager.wire == 1 and timeout_s and self.now - since > timeout_s + limits.OVERDUE_1_0_S:
+                failure = Failure("eventmq.JobCrashed", "the job manager did not report it within its timeout")
+                self._settle(manager, [Outcome(job.id, job.lease, "crashed", b"", failure)])
+
+    def _any_1_0(self) -> bool:
+        return any(manager.wire == 1 for manager in self.pool.managers.values())
+
+    def _timeout_1_0(self, job: Job) -> float:
+        timeout_s = options_of(job.options).timeout_s
+        return limits.JOB_TIMEOUT_S if timeout_s is None else timeout_s
 
     def _beat_s(self, wire: int) -> float:
         return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
@@ -317,7 +348,7 @@ class Backend(Core):
 
     def hand_out(self) -> None:
         """Gives waiting jobs to managers with credit."""
-        for manager, jobs in self.ledger.dispatch(self.now):
+        for manager, jobs in self.ledger.dispatch(self.now, self.wall):
             manager.told = self.now
             if manager.wire == 2:
                 self.outbox.hand(manager, jobs)
@@ -327,7 +358,7 @@ class Backend(Core):
 
     def _send_1_0(self, manager: Manager, job: Job) -> None:
         try:
-            frames = v1.format_request(job, options_of(job.options).timeout_s)
+            frames = v1.format_request(job, self._timeout_1_0(job))
         except InvalidMessageError as error:
             self.ledger.refuse_to_run(job, Failure("eventmq.InvalidJob", str(error)), self.wall)
         else:

@@ -21,7 +21,7 @@ from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
 from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
 from eventmq.broker.waiters import Waiters
-from eventmq.errors import InvalidMessageError
+from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
 from eventmq.store.base import Store
 
@@ -88,6 +88,7 @@ class Core:
         questions: What is to be answered after the commit.
         expected: Managers that were connected before a restart and have not come back yet.
         refusals: Messages and jobs refused, by reason.
+        storage_full: The store has no room for new jobs.
         received_disconnect: The Router was told to end: it accepts nothing new.
         ending_since: Monotonic time at which it was told.
     """
@@ -101,7 +102,8 @@ class Core:
         self.started = now
         self.pool = Pool()
         self.store = store
-        self.ledger = Ledger(store, self.pool, policy.result_ttl_s, policy.crash_limit)
+        self.storage_full = False
+        self.ledger = self._open_ledger()
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
         self.waiters = Waiters()
@@ -112,16 +114,11 @@ class Core:
         self.beats: Counter[str] = Counter()
         self.received_disconnect = False
         self.ending_since = now
-        self.expected = {
-            Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1))
-            for fact in self.ledger.facts
-            if fact.startswith(MANAGER_FACT)
-        }
+        self.expected = self._known_managers()
         self.hold_until = now + policy.reconcile_s
         self._next_check = now
         self._next_sweep = now + limits.SWEEP_S
         self._messages = 0
-        self.ledger.refill()
 
     # ---- the turn ------------------------------------------------------------------------------------
 
@@ -165,7 +162,11 @@ class Core:
         """Makes durable what was decided, then tells those who wait for it."""
         ledger = self.ledger
         if ledger.changes:
-            self.store.apply(ledger.changes)
+            try:
+                self.store.apply(ledger.changes)
+            except StorageFull as error:
+                self._start_over(error)
+                return
         if ledger.ended:
             for peer, result in self.waiters.ended(ledger.ended):
                 self.outbox.tell(peer, result)
@@ -173,11 +174,36 @@ class Core:
                 self.reply_1_0(peer, result)
         ledger.applied()
 
+    def _start_over(self, error: StorageFull) -> None:
+        """The store has no room for this turn's new jobs. Nothing of the turn has happened: not in the store, and
+        nobody was told. So memory is made anew from the store, as after a restart; managers say again what they hold,
+        and everybody repeats what was not acknowledged. New jobs are refused until there is room."""
+        self.note("error", "storage_full", f"new jobs are refused, accepted ones go on: {error}")
+        self.storage_full = True
+        self.pool = Pool()
+        self.ledger = self._open_ledger()
+        self.expected = self._known_managers()
+        self.hold_until = self.now + self.policy.reconcile_s
+        self.outbox = Outbox()
+        self.questions.clear()
+
+    def _open_ledger(self) -> Ledger:
+        ledger = Ledger(self.store, self.pool, self.policy.result_ttl_s, self.policy.crash_limit, self.wall)
+        ledger.refill(self.wall)
+        return ledger
+
+    def _known_managers(self) -> set[Incarnation]:
+        facts = (fact for fact in self.ledger.facts if fact.startswith(MANAGER_FACT))
+        return {Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1)) for fact in facts}
+
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""
         if self.ledger.changed_queues and not self.holding:
             return self.now
-        return self._next_check if self.pool.managers or self.schedulers or self.expected else self._next_sweep
+        busy = self.pool.managers or self.schedulers or self.expected
+        deadline = self._next_check if busy else self._next_sweep
+        next_due = self.ledger.timers.next_due
+        return deadline if next_due is None else min(deadline, self.now + max(0.0, next_due - self.wall))
 
     def tick(self, drained: bool) -> None:
         """Beats, silence, hand-outs."""
@@ -185,18 +211,22 @@ class Core:
             self._next_check = self.now + min(0.1, self.policy.heartbeat_s / 2)
             self.check_peers(drained)
             self.waiters.grow_older(self.now)
+            if self.storage_full and self.store.info()["room"]:
+                self.storage_full = False
+                self.note("info", "storage_room", "there is room again: new jobs are accepted")
         if self.expected and self.now >= self.hold_until:
             names = ", ".join(sorted(incarnation.name for incarnation in self.expected))
             self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
             for incarnation in self.expected:
                 self.ledger.changes.facts[fact_of(incarnation)] = None
             self.expected.clear()
+        self.ledger.wake(self.wall)
         if not self.holding:
             self.hand_out()
 
     def _after_commit(self) -> None:
-        if self.ledger.short_queues:
-            self.ledger.refill()
+        if self.ledger.short_queues or self.ledger.timers.edge is not None:
+            self.ledger.refill(self.wall)
         if self.now >= self._next_sweep:
             forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max)
             self.ledger.kept -= forgotten

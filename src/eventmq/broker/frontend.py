@@ -13,9 +13,9 @@ import msgspec
 from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.core import Core, Handler, Handlers, Scheduler
-from eventmq.broker.outbox import FRONTEND
+from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import PeerId
-from eventmq.errors import InvalidMessageError
+from eventmq.errors import REASONS, InvalidMessageError
 from eventmq.protocol import v1, v2
 from eventmq.store.base import Record
 
@@ -30,6 +30,7 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"REQUEST"): Handler("on_requests", v2.Request),
     (v2.VERSION, b"WAIT"): Handler("on_wait", v2.Wait),
     (v2.VERSION, b"INFO"): Handler("on_info", v2.Info),
+    (v2.VERSION, b"CANCEL"): Handler("on_cancel", v2.Cancel),
 }
 
 
@@ -57,8 +58,9 @@ class Frontend(Core):
             InvalidMessageError: It is not a REQUEST, or the job is refused: eMQP/1.0 has no word for that.
         """
         job, headers = v1.parse_request(msgid, msg)
-        if self.received_disconnect:
-            raise InvalidMessageError("the Router is shutting down", "draining")
+        reason = self._closed()
+        if reason:
+            raise InvalidMessageError(REASONS[reason], reason)
         for refusal in self.ledger.accept([job], self.wall):
             raise InvalidMessageError(refusal.text, refusal.reason)
         if headers.reply_requested:
@@ -67,8 +69,9 @@ class Frontend(Core):
 
     def on_requests(self, sender: PeerId, body: v2.Request) -> None:
         """A client's eMQP/2.0 REQUEST: many jobs, one ACK."""
-        if self.received_disconnect:
-            self.send_refused(FRONTEND, sender, body.n, "draining", "the Router is shutting down; try again later")
+        reason = self._closed()
+        if reason:
+            self.send_refused(FRONTEND, sender, body.n, reason, REASONS[reason])
             return
         if len(body.jobs) > limits.BATCH_JOBS_MAX:
             text = f"{len(body.jobs)} jobs in one REQUEST, the limit is {limits.BATCH_JOBS_MAX}"
@@ -78,6 +81,12 @@ class Frontend(Core):
         for refusal in refusals:
             self.refusals[refusal.reason] += 1
         self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n, refusals)))
+
+    def _closed(self) -> str:
+        """Why no jobs are accepted at all: a reason, or nothing."""
+        if self.received_disconnect:
+            return "draining"
+        return "storage_full" if self.storage_full else ""
 
     def on_wait(self, sender: PeerId, body: v2.Wait) -> None:
         """A client's WAIT."""
@@ -104,6 +113,22 @@ class Frontend(Core):
             else:
                 self.waiters.add(id, sender)
 
+    def on_cancel(self, sender: PeerId, body: v2.Cancel) -> None:
+        """A client's CANCEL: durable when it is answered. What runs is killed; no late outcome counts."""
+        if len(body.ids) > limits.BATCH_JOBS_MAX:
+            text = f"{len(body.ids)} jobs in one CANCEL, the limit is {limits.BATCH_JOBS_MAX}"
+            self.send_refused(FRONTEND, sender, body.n, "too_large", text)
+            return
+        self.commit()
+        answer = {}
+        for id in dict.fromkeys(body.ids):
+            job = self.ledger.live.get(id)
+            held = v2.Held(id, job.lease) if job is not None else None
+            answer[id], manager = self.ledger.cancel(id, self.wall)
+            if manager is not None and manager.wire == 2 and held is not None:
+                self.outbox.send(BACKEND, manager.id, v2.encode(b"KILL", v2.Kill([held])))
+        self.outbox.send(FRONTEND, sender, v2.encode(b"REPLY", v2.Answer(body.n, answer)))
+
     def on_info(self, sender: PeerId, body: v2.Info) -> None:
         """A client's INFO."""
         self.questions.append(lambda: self._answer_info(sender, body))
@@ -116,16 +141,20 @@ class Frontend(Core):
     def describe(self, record: Record) -> dict[str, Any]:
         """Everything that is known of a job, for a person. Times are wall times, or None."""
         job = self.ledger.live.get(record.job.id, record.job)
+        if job.due <= self.wall:
+            job.due = 0.0
         lease = self.ledger.leases.get(job.id)
         failure = v2.decode(record.failure, v2.Failure) if record.failure else None
         return {
             "id": job.id,
-            "state": lifecycle.RUNNING if lease else record.state,
+            "state": record.state if record.state in lifecycle.TERMINAL else lifecycle.state_of(job),
             "queue": job.queue,
             "name": job.name,
             "priority": job.priority,
             "attempt": job.attempt,
+            "failures": job.failures,
             "crashes": job.crashes,
+            "due": job.due or None,
             "created": job.created,
             "started": self.wall - (self.now - lease[2]) if lease else None,
             "finished": record.finished or None,

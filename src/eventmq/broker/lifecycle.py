@@ -1,40 +1,60 @@
 """The life of a job: every state, and every event that moves it. The one transition table of the system.
 
+    accept ─▶ delayed ◀────put_off──────┐
+                 │ wake                  │
+                 ▼                       │
     accept ─▶ waiting ──hand_out──▶ running ──succeed──▶ succeeded
                  ▲                    │ └────fail─────▶ dead
-                 └─────give_back──────┘
+                 └─────give_back──────┘      cancel, expire: from where it makes sense
 
 The diagram in `docs/lifecycle.md` is made from `TRANSITIONS`.
 """
 
 from __future__ import annotations
 
+from eventmq.protocol.v2 import Job
+
 WAITING = "waiting"
+DELAYED = "delayed"
 RUNNING = "running"
 SUCCEEDED = "succeeded"
 DEAD = "dead"
+CANCELLED = "cancelled"
+EXPIRED = "expired"
 
 UNKNOWN = "unknown"
 """Not a state: the answer about a job that nobody remembers."""
 
-TERMINAL = frozenset({SUCCEEDED, DEAD})
+TERMINAL = frozenset({SUCCEEDED, DEAD, CANCELLED, EXPIRED})
 
 TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "hand_out": (frozenset({WAITING}), RUNNING),
     "give_back": (frozenset({RUNNING}), WAITING),
     "succeed": (frozenset({RUNNING}), SUCCEEDED),
     "fail": (frozenset({RUNNING}), DEAD),
+    "put_off": (frozenset({RUNNING}), DELAYED),
+    "wake": (frozenset({DELAYED}), WAITING),
+    "cancel": (frozenset({DELAYED, WAITING, RUNNING}), CANCELLED),
+    "expire": (frozenset({WAITING}), EXPIRED),
 }
 """Event → (states it is legal in, state it leads to)."""
 
 
-def next_state(state: str, event: str) -> str:
-    """The state after `event`.
+def state_of(job: Job) -> str:
+    """The state of a live job; its own fields tell."""
+    if job.lease:
+        return RUNNING
+    return DELAYED if job.due else WAITING
+
+
+def move(job: Job, event: str) -> str:
+    """The state that a job is in after `event`; whoever calls makes it true.
 
     Raises:
         AssertionError: The event is not legal in this state: a broken invariant of ours, never a peer's fault.
     """
     allowed, target = TRANSITIONS[event]
+    state = state_of(job)
     if state not in allowed:
-        raise AssertionError(f"event {event!r} met a job that is {state}; legal only for {sorted(allowed)}")
+        raise AssertionError(f"event {event!r} met job {job.id}, which is {state}; legal only for {sorted(allowed)}")
     return target

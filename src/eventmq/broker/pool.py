@@ -218,3 +218,14 @@ def ordered(queues: Iterable[tuple[int, str]]) -> Queues:
     for weight, name in queues:
         best[name] = max(weight, best.get(name, weight))
     return tuple(sorted(((weight, name) for name, weight in best.items()), key=lambda queue: (-queue[0], queue[1])))
+
+
+def text_of(id: PeerId) -> str:
+    """A connection's name for people: its text, or hexadecimal where it is none."""
+    if isinstance(id, str):
+        return id
+    try:
+        text = id.decode()
+    except UnicodeDecodeError:
+        return id.hex()
+    return text if text.isprintable() else id.hex()

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from functools import partial
+from itertools import islice
 from typing import Any, Self, TypeVar
 
 from eventmq import values
 from eventmq.client.aio import AsyncDriver
-from eventmq.client.pending import Call
+from eventmq.client.exchange import Exchange
+from eventmq.client.pending import Call, Query
 from eventmq.client.sockets import abandon
 from eventmq.client.sync import SyncDriver
 from eventmq.errors import SettingsError
-from eventmq.limits import ENQUEUE_TIMEOUT_S
+from eventmq.limits import BATCH_JOBS_MAX, ENQUEUE_TIMEOUT_S
 from eventmq.net import address
 from eventmq.protocol import v2
 
@@ -118,6 +121,31 @@ class Client:
         time_s = max(timeout_s, ROUND_TRIP_S)
         return _raise(await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
 
+    def cancel(self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, str]:
+        """Ends jobs that have not ended; when this returns, none of them will run again.
+
+        Returns:
+            By id: `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`.
+
+        Raises:
+            BrokerUnavailable: The Router did not answer in time.
+        """
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        answer: dict[str, str] = {}
+        for some in _batches(ids):
+            call = self._sync.run(partial(_cancellation, some, time_s))
+            answer.update(_raise(call).answer or {})
+        return answer
+
+    async def acancel(self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, str]:
+        """`cancel` for asyncio."""
+        time_s = max(timeout_s, ROUND_TRIP_S)
+        answer: dict[str, str] = {}
+        for some in _batches(ids):
+            call = await self._async.run(partial(_cancellation, some, time_s))
+            answer.update(_raise(call).answer or {})
+        return answer
+
     # ---- connections -----------------------------------------------------------------------------------
 
     @property
@@ -139,6 +167,16 @@ class Client:
     def _start_in_child(self) -> None:
         abandon(self._loops)
         self._loops = {}
+
+
+def _cancellation(ids: list[str], time_s: float, exchange: Exchange, now: float) -> Query:
+    return exchange.cancel(ids, now + time_s)
+
+
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(ids)
+    while some := list(islice(left, BATCH_JOBS_MAX)):
+        yield some
 
 
 def _raise(call: C) -> C:

@@ -66,7 +66,7 @@ class Exchange:
         self._queue: deque[Delivery] = deque()
         self._later: deque[tuple[float, Delivery]] = deque()
         self._queries: deque[Query] = deque()
-        self._query_ids: dict[Query, str] = {}
+        self._query_frames: dict[Query, Callable[[int], Frames]] = {}
         self._sent: dict[int, Message] = {}  # the longest not sent first
         self._requests = 0
         self._waiting: dict[str, list[Waiting]] = {}
@@ -89,8 +89,15 @@ class Exchange:
 
     def ask(self, id: str, deadline: float) -> Query:
         """A question about one job."""
+        return self._query(lambda n: v2.encode(b"INFO", v2.Info(n, id)), deadline)
+
+    def cancel(self, ids: list[str], deadline: float) -> Query:
+        """Jobs that are not to run; answered with what became of each. Asking again is harmless."""
+        return self._query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids)), deadline)
+
+    def _query(self, frames: Callable[[int], Frames], deadline: float) -> Query:
         query = self._opened(Query(deadline))
-        self._query_ids[query] = id
+        self._query_frames[query] = frames
         self._queries.append(query)
         return query
 
@@ -211,8 +218,7 @@ class Exchange:
     def _send_query(self, query: Query, now: float, out: list[Frames]) -> None:
         if not query.done:
             n = self._next_n()
-            frames = v2.encode(b"INFO", v2.Info(n, self._query_ids[query]))
-            out.append(self._mark_sent(n, Message(frames, [], query), now))
+            out.append(self._mark_sent(n, Message(self._query_frames[query](n), [], query), now))
 
     def _send_waits(self, now: float, out: list[Frames]) -> None:
         while self._asked and next(iter(self._asked.values())) + WAIT_AGAIN_S <= now:
@@ -343,7 +349,7 @@ class Exchange:
         if isinstance(call, Waiting):
             self._stop_waiting(call)
         elif isinstance(call, Query):
-            del self._query_ids[call]
+            del self._query_frames[call]
         if call.notify is not None:
             call.notify()
 

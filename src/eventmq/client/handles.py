@@ -104,7 +104,7 @@ class JobHandle(str, Generic[R]):
 
     @property
     def status(self) -> str:
-        """Its state: `waiting`, `running`, `succeeded`, `dead`, `cancelled`, `expired`, `lost`, or `unknown`.
+        """Its state: `delayed`, `waiting`, `running`, `succeeded`, `dead`, `cancelled`, `expired`, or `unknown`.
 
         Raises:
             BrokerUnavailable: The Router did not answer.
@@ -126,6 +126,22 @@ class JobHandle(str, Generic[R]):
     async def ainfo(self) -> dict[str, Any]:
         """`info` for asyncio."""
         return self._known(await self._asked.ainfo(self) if self._here is None else self._here)
+
+    def cancel(self) -> str:
+        """Ends the job if it has not ended; when this returns, it will not run again.
+
+        Returns:
+            `cancelled`, `killed` (it ran, and its worker process is stopped), the state in which it had ended already,
+            or `unknown`.
+
+        Raises:
+            BrokerUnavailable: The Router did not answer.
+        """
+        return self._asked.cancel([self])[self] if self._result is None else self._result.state
+
+    async def acancel(self) -> str:
+        """`cancel` for asyncio."""
+        return (await self._asked.acancel([self]))[self] if self._result is None else self._result.state
 
     @property
     def _asked(self) -> Client:

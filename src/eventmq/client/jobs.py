@@ -176,7 +176,8 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
     Args:
         fn: The function, where `@job` stands bare.
         name: Where workers find it, `module.function`, when that is not where it was defined.
-        given: Options for all its jobs: `queue`, `priority`, `timeout`, `result_ttl`, `crash_limit`; see `JobOptions`.
+        given: Options for all its jobs: `queue`, `priority`, `timeout`, `result_ttl`, `crash_limit`, `retries`,
+            `expires`; see `JobOptions`.
 
     Raises:
         InvalidJob: A `TypeError`: an option that cannot be, or a function that no worker could find, as a lambda or

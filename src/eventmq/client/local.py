@@ -44,11 +44,12 @@ def _run(message: v2.Job, job: Job[Any, Any] | None) -> v2.Result:
         resolver.known[message.name] = Target(job.fn, _owner(job), job.signature)
     executor = Executor(resolver)
     try:
-        value, failure = executor.run(message)
+        ending = executor.run(message)
     finally:
         executor.close()
+    failure = ending.failure
     if failure is None:
-        return v2.Result(message.id, "succeeded", value, None, 1)
+        return v2.Result(message.id, ending.state, ending.value, None, 1)
     if failure.type == "builtins.KeyboardInterrupt":
         raise KeyboardInterrupt
     log.error("job %s (%s) failed\n%s", message.id, message.name, failure.traceback or failure.message)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from eventmq import values
+from eventmq.client.retry import RETRIES_MAX, Retry
 from eventmq.errors import InvalidJob
 from eventmq.limits import ID_CHARS_MAX
 from eventmq.protocol import v2
@@ -24,6 +25,10 @@ PRIORITY_MAX = 100
 """Priorities go from -100 to 100, as in Django."""
 
 
+LATER_MAX_S = 100 * 366 * 86_400.0
+"""Nothing is put off for longer than a century."""
+
+
 class Common(TypedDict, total=False):
     """What may be given wherever options are written: to `@job(…)`, `.options(…)` and `defer_job(…)`."""
 
@@ -32,11 +37,15 @@ class Common(TypedDict, total=False):
     timeout: Duration | None
     result_ttl: Duration | None
     crash_limit: int | None
+    retries: int | Retry | None
+    expires: Duration | None
 
 
 class Given(Common, total=False):
     """What may be given for the jobs of one call: to `.options(…)` and `defer_job(…)`."""
 
+    countdown: Duration | None
+    eta: datetime | None
     id: str | None
     class_args: Sequence[Any]
     class_kwargs: Mapping[str, Any]
@@ -52,6 +61,10 @@ class JobOptions:
         timeout: Its worker process is killed when it has run this long; 0 = never.
         result_ttl: How long its outcome is kept; 0 = not.
         crash_limit: Dead after it took down this many worker processes.
+        retries: How often, and after which delays, it is tried again when it fails; a number stands for `Retry(it)`.
+        expires: It ends as expired when it has not begun so long after it was accepted.
+        countdown: It does not run before so long after it was accepted.
+        eta: It does not run before this time, which must have a time zone.
         id: Its id, instead of a new one. The same id again is the same job: stored once.
         class_args: Of a method: the arguments that its instance is made from.
         class_kwargs: The same, by name.
@@ -63,6 +76,10 @@ class JobOptions:
     timeout: Duration | None = None
     result_ttl: Duration | None = None
     crash_limit: int | None = None
+    retries: int | Retry | None = None
+    expires: Duration | None = None
+    countdown: Duration | None = None
+    eta: datetime | None = None
     id: str | None = None
     class_args: Sequence[Any] = ()
     class_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -79,8 +96,15 @@ class JobOptions:
             timeout_s=_seconds("timeout", self.timeout),
             result_ttl_s=_seconds("result_ttl", self.result_ttl),
             crash_limit=self.crash_limit,
+            delay_s=_seconds("countdown", self.countdown) or 0.0,
+            due=_due(self.eta),
+            expires_s=_seconds("expires", self.expires),
         )
-        object.__setattr__(self, "packed", b"" if options == v2.Options() else v2.pack(options))
+        if self.countdown is not None and self.eta is not None:
+            raise InvalidJob("countdown and eta exclude each other")
+        if self.retries is not None:
+            options = _policy(self.retries).added_to(options)
+        object.__setattr__(self, "packed", v2.pack_options(options))
 
     def changed(self, where: str, given: Mapping[str, Any], known: type = Given) -> JobOptions:
         """A copy with other values; None in `given` = as it is.
@@ -114,10 +138,28 @@ def _check_whole(name: str, value: Any, least: int, most: int) -> None:
         raise InvalidJob(f"{name} is {value!r}, expected a whole number from {least} to {most}")
 
 
+def _due(eta: Any) -> float:
+    if eta is None:
+        return 0.0
+    if not isinstance(eta, datetime) or eta.tzinfo is None:
+        raise InvalidJob(f"eta is {eta!r}, expected a datetime with a time zone")
+    return max(eta.timestamp(), 1.0)
+
+
+def _policy(retries: Any) -> Retry:
+    if isinstance(retries, Retry):
+        return retries
+    _check_whole("retries", retries, 0, RETRIES_MAX)
+    return Retry(retries)
+
+
 def _seconds(name: str, value: Duration | None) -> float | None:
     if value is None:
         return None
     try:
-        return values.duration(value)
+        seconds = values.duration(value)
+        if seconds > LATER_MAX_S:
+            raise ValueError("a century at most")
+        return seconds
     except (ValueError, TypeError) as error:
         raise InvalidJob(f"{name} is {value!r}, expected {error}") from None

@@ -7,6 +7,7 @@ stuck is an answer and never a wait; LINGER 0, what matters is acknowledged and 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -70,7 +71,7 @@ class RouterSockets:
         except zmq.ZMQError as error:
             reason = "another process listens there already" if error.errno == zmq.EADDRINUSE else str(error)
             raise SettingsError(f"{name}: cannot listen on {address}: {reason}. Choose another {name}_addr.") from error
-        self.addresses[name] = self.sockets[name].getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        self.addresses[name] = str(self.sockets[name].getsockopt_string(zmq.LAST_ENDPOINT))
 
     def rebind(self, addresses: dict[str, str]) -> list[str]:
         """Moves sockets to new addresses; connections that are open stay.
@@ -102,7 +103,7 @@ class RouterSockets:
             (socket, frames) in order of arrival within a socket, and whether that was all there was.
         """
         received: list[tuple[str, list[bytes]]] = []
-        ready = dict(self.poller.poll(max(0, (until - time.monotonic()) * 1000)))
+        ready = dict(self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))))
         drained = True
         for name, socket in self.sockets.items():
             if socket not in ready:

@@ -48,6 +48,13 @@ def unpack_call(payload: bytes) -> Call:
     return v2.decoded(_call_decoder, payload)
 
 
+def type_name(kind: type) -> str:
+    """The qualified name of an exception's class, as a `Failure` has it and as `retry_on` names it. What users import
+    from `eventmq` has that name, wherever it is defined."""
+    module = "eventmq" if kind.__module__.startswith("eventmq.") else kind.__module__
+    return f"{module}.{kind.__qualname__}"
+
+
 def split_name(name: str) -> tuple[str, str]:
     """`path` and `callable` as eMQP/1.0 has them: `a.b.f` → `a.b`, `f`; `a.b:C.m` → `a.b:C`, `m`."""
     path, _, function = name.rpartition(".")

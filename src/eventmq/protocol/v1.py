@@ -138,7 +138,7 @@ def parse_request(message_id: str, frames: list[bytes]) -> tuple[v2.Job, Headers
     headers = parse_headers(text(frames[1]))
     call = parse_call(frames[2])
     timeout_s = None if headers.timeout_s is None else max(0.0, headers.timeout_s)
-    options = v2.pack(v2.Options(timeout_s=timeout_s)) if timeout_s is not None else b""
+    options = v2.pack_options(v2.Options(timeout_s=timeout_s, retries=max(0, headers.retry_count)))
     name = calls.join_name(call.path, call.callable)
     try:
         payload = calls.pack_call(call.args, call.kwargs, call.class_args, call.class_kwargs)

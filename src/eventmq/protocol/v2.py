@@ -37,6 +37,8 @@ class Job(Body):
         lease: Fencing token of this hand-out; grows with each hand-out, over restarts too. 0 = not handed out.
         crashes: Worker processes that died under it.
         seq: Order of acceptance.
+        failures: Runs that failed and were tried again.
+        due: Wall time before which it is not to run; 0 = it is due.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Job(Body):
     lease: int = 0
     crashes: int = 0
     seq: int = 0
+    failures: int = 0
+    due: float = 0.0
 
 
 class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
@@ -59,19 +63,39 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
         timeout_s: The worker process is killed when the job has run this long; 0 = never. None: the manager's setting.
         result_ttl_s: How long the outcome is kept; 0 = only its id, against resends. None: the Router's setting.
         crash_limit: Dead after this many dead worker processes. None: the Router's setting.
+        delay_s: Not to run before so long after acceptance.
+        due: Not to run before this wall time; takes the place of `delay_s`.
+        expires_s: Expired when it has not begun so long after acceptance. None: never.
+        retries: How often it is tried again after failing.
+        retry_delays_s: How long it waits before each retry; the last one counts for all that follow. Empty: not at all.
+        retry_jitter: Stretch or shrink each delay by up to a half, so that jobs that failed together come back apart.
+        retry_on: Qualified names of exceptions to retry on, with all that derive from them. Empty: any.
+        retry_not_on: The same, not to retry on.
+        retry_timeout: Whether a timeout is retried like a failure.
     """
 
     timeout_s: float | None = None
     result_ttl_s: float | None = None
     crash_limit: int | None = None
+    delay_s: float = 0.0
+    due: float = 0.0
+    expires_s: float | None = None
+    retries: int = 0
+    retry_delays_s: tuple[float, ...] = ()
+    retry_jitter: bool = False
+    retry_on: tuple[str, ...] = ()
+    retry_not_on: tuple[str, ...] = ()
+    retry_timeout: bool = True
 
 
 class Failure(Body):
-    """Why a job did not succeed: qualified exception name, its text, its formatted traceback."""
+    """Why a job did not succeed: qualified exception name, its text, its formatted traceback, the qualified names of
+    the classes that the exception derives from."""
 
     type: str
     message: str
     traceback: str = ""
+    bases: tuple[str, ...] = ()
 
 
 class Outcome(Body):
@@ -80,10 +104,12 @@ class Outcome(Body):
     Attributes:
         id: The job.
         lease: The hand-out that this is the outcome of.
-        state: `succeeded`, `failed`, `timeout`, `crashed` or `returned` (never started: hand it out again).
+        state: `succeeded`, `failed`, `retry` (it asks to be tried again), `timeout`, `crashed` or `returned` (never
+            started: hand it out again).
         value: msgpack of what the job returned.
         failure: Present unless succeeded or returned.
         run_s: How long it ran, seconds.
+        delay_s: With `retry`: how long to wait; None = as its options say.
     """
 
     id: str
@@ -92,6 +118,7 @@ class Outcome(Body):
     value: bytes = b""
     failure: Failure | None = None
     run_s: float = 0.0
+    delay_s: float | None = None
 
 
 class Result(Body):
@@ -155,6 +182,14 @@ class Ack(Body):
 
 class Wait(Body):
     """WAIT: the client wants the outcomes of these jobs. Answered by REPLYs, at once for those that have ended."""
+
+    n: int
+    ids: list[str]
+
+
+class Cancel(Body):
+    """CANCEL: these jobs are not to run, or not any longer. Answered by REPLY with a map from id to what became of it:
+    `cancelled`, `killed` (it ran), the state in which it had ended already, or `unknown`."""
 
     n: int
     ids: list[str]
@@ -235,7 +270,7 @@ class Reply(Body):
 
 
 class Beat(Body):
-    """HEARTBEAT, both ways. The Router's `count` is the jobs it has sent in this session, a manager's is its `limit`."""
+    """HEARTBEAT, both ways. The Router's `count` is the jobs it sent in this session, a manager's is its `limit`."""
 
     time: float
     count: int = 0
@@ -307,6 +342,13 @@ def decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], body:
         return decoder.decode(body)  # type: ignore[arg-type]
     except RecursionError:
         raise msgspec.DecodeError("nested too deeply") from None
+
+
+def pack_options(options: Options) -> bytes:
+    """Options as a job carries them: what is not default, and nothing at all when everything is."""
+    fields = zip(Options.__struct_fields__, Options.__struct_defaults__, strict=True)
+    given = {name: value for name, default in fields if (value := getattr(options, name)) != default}
+    return pack(given) if given else b""
 
 
 pack = _encoder.encode

@@ -4,9 +4,9 @@ The Router is the only caller and the only writer, from one thread. In each turn
 notes what must outlive it in one `Changes`, and calls `apply` once; nothing becomes visible outside before `apply`
 has returned. Reads (`page`, `find`) see what has been applied, not what is still in a `Changes`.
 
-A live job is `waiting` here whether it waits or runs: handing a job out writes nothing. Its row is either held in the
-Router's memory too, or *paged*: only here, read back in dispatch order by `page`. Dispatch order is (rank, seq)
-ascending, rank being minus the priority.
+A live job is `waiting` here whether it is delayed, waits or runs: handing a job out writes nothing. Its row is either
+held in the Router's memory too, or only here: *paged*, read back in dispatch order by `page`, or *put off*, read back
+in order of its time by `due`. Dispatch order is (rank, seq) ascending, rank being minus the priority.
 
 One test suite (`tests/test_store.py`) runs over every implementation.
 """
@@ -51,11 +51,20 @@ class Ended(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """New counters of a live job that goes back to waiting."""
+    """What changed about a live job that goes back to waiting, or is delayed or due now. Memory holds it from then on,
+    unless `paged_out` or `put_off` of the same changes say otherwise.
+
+    Attributes:
+        due: Wall time before which it is not to run; 0 = it is due.
+        failure: msgpack of the `v2.Failure` of its last run, or empty.
+    """
 
     seq: int
     attempt: int
     crashes: int
+    failures: int = 0
+    due: float = 0.0
+    failure: bytes = b""
 
 
 class Record(NamedTuple):
@@ -79,24 +88,29 @@ class Changes:
         added: New jobs, held in memory too.
         spilled: New jobs that memory has no room for.
         moved: Live jobs whose counters changed.
-        paged_out: `seq` of jobs that memory lets go of; from now on they come back by `page`.
-        paged_in: `seq` of paged jobs that memory holds from now on; `page` gives them no more.
+        delayed: New jobs that are due later than memory cares about.
+        paged_out: `seq` of waiting jobs that memory lets go of; from now on they come back by `page`.
+        put_off: `seq` of delayed jobs that memory lets go of; from now on they come back by `due`.
+        paged_in: `seq` of jobs that were only here and that memory holds from now on.
         ended: Jobs that ended.
         facts: Small named facts; None removes one.
     """
 
     added: list[Job] = field(default_factory=list)
     spilled: list[Job] = field(default_factory=list)
+    delayed: list[Job] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     paged_out: list[int] = field(default_factory=list)
+    put_off: list[int] = field(default_factory=list)
     paged_in: list[int] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     facts: dict[str, bytes | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.added or self.ended or self.spilled or self.moved or self.paged_out or self.paged_in or self.facts
-        )
+        return any((
+            self.added, self.ended, self.spilled, self.delayed, self.moved,
+            self.paged_out, self.put_off, self.paged_in, self.facts,
+        ))  # fmt: skip
 
 
 class Snapshot(NamedTuple):
@@ -105,8 +119,9 @@ class Snapshot(NamedTuple):
     Attributes:
         epoch: How often this store was opened by a Router, this time included; it is durable before it is returned.
         next_seq: Above every `seq` in use.
-        jobs: Live jobs that are not paged, by seq. Their `lease` is 0.
-        paged: Number of paged live jobs by queue.
+        jobs: Live jobs that are in memory, by seq. Their `lease` is 0.
+        paged: Number of waiting jobs that are only here, by queue.
+        delayed: Number of delayed jobs that are only here.
         ended: Number of ended jobs still kept.
         facts: All facts.
     """
@@ -115,6 +130,7 @@ class Snapshot(NamedTuple):
     next_seq: int
     jobs: list[Job]
     paged: dict[str, int]
+    delayed: int
     ended: int
     facts: dict[str, bytes]
 
@@ -137,6 +153,9 @@ class Store(Protocol):
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
         """The next paged live jobs of a queue behind `after` = (rank, seq), in dispatch order."""
 
+    def due(self, after: tuple[float, int], limit: int) -> list[Job]:
+        """The next delayed jobs that are only here, behind `after` = (due, seq), earliest first."""
+
     def find(self, ids: list[str]) -> list[Record]:
         """The jobs with these ids, in no order; ids that are not known are left out."""
 
@@ -146,7 +165,8 @@ class Store(Protocol):
         forgets none. Returns how many are forgotten."""
 
     def info(self) -> dict[str, Any]:
-        """For operators: `url`, `bytes`, `schema`, `durability` and what else the implementation has to tell."""
+        """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), and what else there is to
+        tell operators."""
 
     def close(self) -> None:
         """Flushes and lets go. Idempotent."""

@@ -25,6 +25,8 @@ SCHEMA = 0
 class _Row:
     job: Job
     paged: bool
+    put_off: bool = False
+    failure: bytes = b""
     end: Ended | None = None
 
     @property
@@ -40,6 +42,7 @@ class MemoryStore:
         self._seqs: list[int] = []  # of all rows, ascending
         self._ids: dict[str, int] = {}
         self._paged: dict[str, list[tuple[int, int]]] = {}  # keys in dispatch order, by queue
+        self._put_off: list[tuple[float, int]] = []  # (due, seq) in order
         self._facts: dict[str, bytes] = {}
         self._ended = 0
         self._epoch = 0
@@ -50,12 +53,14 @@ class MemoryStore:
         self._check_open()
         self._epoch += 1
         self._looked_at = 0
-        held = [row.job for row in map(self._rows.__getitem__, self._seqs) if row.end is None and not row.paged]
+        rows = map(self._rows.__getitem__, self._seqs)
+        held = [row.job for row in rows if row.end is None and not row.paged and not row.put_off]
         return Snapshot(
             epoch=self._epoch,
             next_seq=self._seqs[-1] + 1 if self._seqs else 1,
             jobs=[replace(job) for job in held],
             paged={queue: len(keys) for queue, keys in self._paged.items() if keys},
+            delayed=len(self._put_off),
             ended=self._ended,
             facts=dict(self._facts),
         )
@@ -68,12 +73,23 @@ class MemoryStore:
         for job in changes.spilled:
             self._insert(job)
             self._page(job.seq, True)
-        for seq, attempt, crashes in changes.moved:
+        for job in changes.delayed:
+            self._insert(job)
+            self._put(job.seq, True)
+        for seq, attempt, crashes, failures, due, failure in changes.moved:
             row = self._rows[seq]
-            row.job = replace(row.job, attempt=attempt, crashes=crashes)
+            self._page(seq, False)
+            self._put(seq, False)
+            row.job = replace(row.job, attempt=attempt, crashes=crashes, failures=failures, due=due)
+            row.failure = failure or row.failure
         for seq in changes.paged_out:
+            self._put(seq, False)
             self._page(seq, True)
+        for seq in changes.put_off:
+            self._page(seq, False)
+            self._put(seq, True)
         for seq in changes.paged_in:
+            self._put(seq, False)
             self._page(seq, False)
         for end in changes.ended:
             self._end(end)
@@ -86,6 +102,11 @@ class MemoryStore:
         keys = self._paged.get(queue, [])
         first = bisect_right(keys, after)
         return [replace(self._rows[seq].job) for _, seq in keys[first : first + limit]]
+
+    def due(self, after: tuple[float, int], limit: int) -> list[Job]:
+        self._check_open()
+        first = bisect_right(self._put_off, after)
+        return [replace(self._rows[seq].job) for _, seq in self._put_off[first : first + limit]]
 
     def find(self, ids: list[str]) -> list[Record]:
         self._check_open()
@@ -105,7 +126,14 @@ class MemoryStore:
     def info(self) -> dict[str, Any]:
         self._check_open()
         size = sum(len(row.job.payload) + len(row.end.value if row.end else b"") for row in self._rows.values())
-        return {"url": "memory:", "bytes": size, "schema": SCHEMA, "durability": "none", "rows": len(self._rows)}
+        return {
+            "url": "memory:",
+            "bytes": size,
+            "schema": SCHEMA,
+            "durability": "none",
+            "room": True,
+            "rows": len(self._rows),
+        }
 
     def close(self) -> None:
         self._closed = True
@@ -128,8 +156,19 @@ class MemoryStore:
         else:
             del keys[bisect_left(keys, row.key)]
 
+    def _put(self, seq: int, put_off: bool) -> None:
+        row = self._rows[seq]
+        if row.put_off == put_off:
+            return
+        row.put_off = put_off
+        if put_off:
+            insort(self._put_off, (row.job.due, seq))
+        else:
+            del self._put_off[bisect_left(self._put_off, (row.job.due, seq))]
+
     def _end(self, end: Ended) -> None:
         self._page(end.seq, False)
+        self._put(end.seq, False)
         row = self._rows[end.seq]
         row.end = end
         row.job = replace(row.job, attempt=end.attempt, crashes=end.crashes)
@@ -152,13 +191,13 @@ class MemoryStore:
 
     def _check(self, changes: Changes) -> None:
         """New jobs are new, all others exist and are live."""
-        new = changes.added + changes.spilled
+        new = changes.added + changes.spilled + changes.delayed
         ids, seqs = {job.id for job in new}, {job.seq for job in new}
         if len(ids) + len(seqs) != 2 * len(new) or ids & self._ids.keys() or seqs & self._rows.keys():
             raise StoreError("memory: was told to store an id or a seq for the second time")
         touched = Counter(end.seq for end in changes.ended)
         ended_twice = any(count > 1 for count in touched.values())
-        touched.update([move.seq for move in changes.moved] + changes.paged_out + changes.paged_in)
+        touched.update([move.seq for move in changes.moved] + changes.paged_out + changes.put_off + changes.paged_in)
         if ended_twice or any(seq not in seqs and not self._is_live(seq) for seq in touched):
             raise StoreError("memory: was told to change a job that is not live")
 
@@ -170,5 +209,5 @@ class MemoryStore:
 def _record(row: _Row) -> Record:
     job, end = replace(row.job), row.end
     if end is None:
-        return Record(job, "waiting", 0.0, 0.0, 0.0, "", b"", b"")
+        return Record(job, "waiting", 0.0, 0.0, 0.0, "", b"", row.failure)
     return Record(job, end.state, end.finished, end.expires, end.run_s, end.worker, end.value, end.failure)

@@ -100,19 +100,22 @@ class SqliteStore:
             self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
             jobs = list(starmap(Job, self._db.execute(tables.HELD)))
             paged = dict(self._db.execute(tables.COUNT_PAGED))
-            self._ended = self._number(tables.COUNT_ALL) - len(jobs) - sum(paged.values())
+            delayed = self._number(tables.COUNT_DELAYED)
+            self._ended = self._number(tables.COUNT_ALL) - len(jobs) - sum(paged.values()) - delayed
             facts = dict(self._db.execute("SELECT name, value FROM fact"))
             next_seq = 1 + self._number("SELECT ifnull(max(seq), 0) FROM job")
-        return Snapshot(epoch, next_seq, jobs, paged, self._ended, facts)
+        return Snapshot(epoch, next_seq, jobs, paged, delayed, self._ended, facts)
 
     def apply(self, changes: Changes) -> None:
-        if changes.added or changes.spilled:
-            self._check_room()
+        if (changes.added or changes.spilled or changes.delayed) and not self._has_room():
+            raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
         with self._transaction():
             self._write(tables.ADD, changes.added, map(astuple, changes.added))
             self._write(tables.SPILL, changes.spilled, map(astuple, changes.spilled))
+            self._write(tables.DELAY, changes.delayed, map(astuple, changes.delayed))
             self._write(tables.MOVE, changes.moved, changes.moved)
             self._write(tables.PAGE_OUT, changes.paged_out, zip(changes.paged_out, strict=True))
+            self._write(tables.PUT_OFF, changes.put_off, zip(changes.put_off, strict=True))
             self._write(tables.PAGE_IN, changes.paged_in, zip(changes.paged_in, strict=True))
             self._write(tables.END, changes.ended, map(tuple, changes.ended))  # sqlite3 reads a plain tuple faster
             for name, value in changes.facts.items():
@@ -131,6 +134,10 @@ class SqliteStore:
             if len(rows) < limit:
                 rows += self._db.execute(tables.PAGE_LOWER_RANKS, (queue, rank, limit - len(rows))).fetchall()
         return list(starmap(Job, rows))
+
+    def due(self, after: tuple[float, int], limit: int) -> list[Job]:
+        with self._trust():
+            return list(starmap(Job, self._db.execute(tables.DUE, (*after, limit)).fetchall()))
 
     def find(self, ids: list[str]) -> list[Record]:
         wanted = list(dict.fromkeys(ids))
@@ -166,6 +173,7 @@ class SqliteStore:
                 "free_bytes": self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size"),
                 "schema": tables.SCHEMA,
                 "durability": self._durability,
+                "room": self._has_room(),
                 "sqlite": sqlite3.sqlite_version,
             }
 
@@ -235,15 +243,9 @@ class SqliteStore:
         if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
             raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
 
-    def _check_room(self) -> None:
-        with self._trust():
-            disk = os.statvfs(self._path.parent)
-            room = disk.f_bavail * disk.f_frsize
-            if room >= RESERVE_BYTES or not disk.f_blocks:  # a file system that does not tell says 0 of 0
-                return
-            room += self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
-        if room < RESERVE_BYTES:
-            raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
+    def _has_room(self) -> bool:
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize >= RESERVE_BYTES or not disk.f_blocks  # some do not tell: all zero
 
     def _forget_expired(self, now: float, rows: int) -> int:
         last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()

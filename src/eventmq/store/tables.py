@@ -20,10 +20,12 @@ TABLES = """
 CREATE TABLE job (
     seq      INTEGER PRIMARY KEY,
     state    TEXT    NOT NULL,            -- 'waiting', or how it ended
-    paged    INTEGER NOT NULL,            -- 1: a live job that the Router does not hold in memory
+    paged    INTEGER NOT NULL,            -- a live job that the Router does not hold in memory: 1 waiting, 2 delayed
     rank     INTEGER NOT NULL,            -- minus the priority
     attempt  INTEGER NOT NULL,
     crashes  INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    due      REAL    NOT NULL,            -- not to run before; 0: at once
     created  REAL    NOT NULL,
     finished REAL    NOT NULL DEFAULT 0,
     expires  REAL    NOT NULL DEFAULT 0,
@@ -39,32 +41,38 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX job_id ON job (id);
 CREATE INDEX job_paged ON job (queue, rank, seq) WHERE paged = 1;
+CREATE INDEX job_due ON job (due, seq) WHERE paged = 2;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE router (epoch INTEGER NOT NULL);
 INSERT INTO router VALUES (0);
 """
 
 # ?N is the N-th field of Job, Ended or Moved.
-_INSERT = """INSERT INTO job (seq, state, paged, rank, attempt, crashes, created, id, queue, name, options, payload)
-    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?7, ?1, ?2, ?3, ?6, ?4)"""
-ADD, SPILL = _INSERT.format(paged=0), _INSERT.format(paged=1)
-MOVE = "UPDATE job SET attempt = ?2, crashes = ?3 WHERE seq = ?1 AND state = 'waiting'"
+_INSERT = """INSERT INTO job
+    (seq, state, paged, rank, attempt, crashes, failures, due, created, id, queue, name, options, payload)
+    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?12, ?13, ?7, ?1, ?2, ?3, ?6, ?4)"""
+ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
+MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5,
+    failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
 PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
+PUT_OFF = "UPDATE job SET paged = 2 WHERE seq = ? AND state = 'waiting'"
 PAGE_IN = "UPDATE job SET paged = 0 WHERE seq = ? AND state = 'waiting'"
 END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, crashes = ?6, run_s = ?7, worker = ?8,
     value = ?9, failure = ?10, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
 SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
-_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq"
+_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq, failures, due"
 JOB_FIELDS = len(Job.__struct_fields__)
 HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
 _PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
 # Two queries: SQLite would answer `(rank, seq) > (?, ?)` by reading the whole rank.
 PAGE_SAME_RANK = f"{_PAGED} AND rank = ? AND seq > ? ORDER BY seq LIMIT ?"
 PAGE_LOWER_RANKS = f"{_PAGED} AND rank > ? ORDER BY rank, seq LIMIT ?"
+DUE = f"SELECT {_JOB} FROM job INDEXED BY job_due WHERE paged = 2 AND (due, seq) > (?, ?) ORDER BY due, seq LIMIT ?"
 _RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
 COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
+COUNT_DELAYED = "SELECT count(*) FROM job WHERE paged = 2"
 COUNT_ALL = "SELECT count(*) FROM job"

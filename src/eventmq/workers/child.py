@@ -85,10 +85,9 @@ class Worker:
             board.begin(job.lease, now)
             if self._parked:
                 self._wake.set()
-            value, failure = run(job)
+            state, value, failure, delay_s = run(job)
             ended = time.monotonic()
-            state = "succeeded" if failure is None else "failed"
-            self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now)))
+            self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now, delay_s)))
             now = ended
             if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
                 self._flush()

@@ -13,9 +13,10 @@ import logging
 import traceback
 from collections.abc import Callable
 from types import CoroutineType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventmq import limits
+from eventmq.client.retry import Retry
 from eventmq.protocol import arguments, calls, v2
 from eventmq.protocol.v2 import Failure
 from eventmq.workers import context
@@ -24,6 +25,15 @@ from eventmq.workers.resolve import JobLookupError, Resolver
 log = logging.getLogger("eventmq.worker")
 
 Hook = Callable[[], Any] | None
+
+
+class Ending(NamedTuple):
+    """What became of a job: the fields of the same names of `v2.Outcome`."""
+
+    state: str
+    value: bytes = b""
+    failure: Failure | None = None
+    delay_s: float | None = None
 
 
 class Executor:
@@ -41,12 +51,8 @@ class Executor:
         self._exit = exit
         self._runner: asyncio.Runner | None = None
 
-    def run(self, job: v2.Job) -> tuple[bytes, Failure | None]:
-        """Run one job.
-
-        Returns:
-            Its value as msgpack and None, or nothing and why it failed.
-        """
+    def run(self, job: v2.Job) -> Ending:
+        """Run one job."""
         context.running.set(job)
         try:
             if self._entry is not None:
@@ -62,9 +68,11 @@ class Executor:
                 value = self._await(value)
             return _encode(value, job.name)
         except JobLookupError as error:
-            return b"", Failure(error.type, str(error))
+            return Ending("failed", b"", Failure(error.type, str(error)))
+        except Retry as error:
+            return Ending("retry", b"", failure_of(error), error.delay_s)
         except BaseException as error:
-            return b"", failure_of(error)
+            return Ending("failed", b"", failure_of(error))
         finally:
             if self._exit is not None:
                 self._leave(self._exit)
@@ -87,19 +95,19 @@ class Executor:
             log.exception("job_exit_func raised; the job's outcome stands")
 
 
-def _encode(value: Any, name: str) -> tuple[bytes, Failure | None]:
+def _encode(value: Any, name: str) -> Ending:
     try:
         encoded = v2.pack(value)
     except arguments.UNSENDABLE as error:
         text = f"{name} returned a {type(value).__name__} that cannot be sent back: {error}; return plain data"
-        return b"", Failure("eventmq.InvalidResult", text)
+        return Ending("failed", b"", Failure("eventmq.InvalidResult", text))
     if len(encoded) > limits.VALUE_BYTES_MAX:
         text = (
             f"{name} returned {len(encoded)} bytes, the limit is {limits.VALUE_BYTES_MAX}; "
             f"store it elsewhere and return where it is"
         )
-        return b"", Failure("eventmq.InvalidResult", text)
-    return encoded, None
+        return Ending("failed", b"", Failure("eventmq.InvalidResult", text))
+    return Ending("succeeded", encoded)
 
 
 _OWN_FILES = (__file__, asyncio.runners.__file__, asyncio.base_events.__file__)
@@ -116,10 +124,8 @@ def failure_of(error: BaseException) -> Failure:
     text = "".join(cause.format())
     if len(text) > limits.TRACEBACK_CHARS_MAX:
         text = "…" + text[1 - limits.TRACEBACK_CHARS_MAX :]
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if kind.__module__ == "eventmq.errors":
-        name = f"eventmq.{kind.__qualname__}"  # where users import it from
-    return Failure(name, _carried(message[: limits.TRACEBACK_CHARS_MAX]), _carried(text))
+    bases = tuple(calls.type_name(base) for base in kind.__mro__[1:-1])
+    return Failure(calls.type_name(kind), _carried(message[: limits.TRACEBACK_CHARS_MAX]), _carried(text), bases)
 
 
 def _user_part(frames: TracebackType | None) -> TracebackType | None:

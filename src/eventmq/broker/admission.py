@@ -1,0 +1,51 @@
+"""What is acceptable about a job that a client sent, and what is not. Pure: a job in, a refusal or None out."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import msgspec
+
+from eventmq import limits
+from eventmq.protocol import v2
+from eventmq.protocol.v2 import Job, Options, Refusal
+
+ID_MAX, NAME_MAX = limits.ID_CHARS_MAX, limits.NAME_CHARS_MAX
+
+
+@lru_cache(maxsize=1024)
+def options_of(packed: bytes) -> Options:
+    """A job's options. Jobs of one function mostly carry the same bytes, so few are decoded twice.
+
+    Raises:
+        msgspec.MsgspecError: Not options.
+    """
+    return v2.decode(packed, Options) if packed else Options()
+
+
+def fault(job: Job) -> Refusal | None:
+    """What is wrong with a job, if anything."""
+    if not 0 < len(job.id) <= ID_MAX:
+        return Refusal(job.id[:ID_MAX], "invalid_job", f"an id has 1 to {ID_MAX} characters")
+    if not 0 < len(job.queue) <= NAME_MAX or not 0 < len(job.name) <= NAME_MAX:
+        return Refusal(job.id, "invalid_job", f"queue and name have 1 to {NAME_MAX} characters")
+    if len(job.payload) > limits.PAYLOAD_BYTES_MAX:
+        text = f"the payload has {len(job.payload)} bytes, the limit is {limits.PAYLOAD_BYTES_MAX}"
+        return Refusal(job.id, "too_large", text)
+    if not -100 <= job.priority <= 100:
+        return Refusal(job.id, "invalid_job", f"priority is {job.priority}, expected -100 to 100")
+    return _fault_of_options(job) if job.options else None
+
+
+def _fault_of_options(job: Job) -> Refusal | None:
+    if len(job.options) > limits.OPTIONS_BYTES_MAX:
+        return Refusal(job.id, "too_large", f"options have at most {limits.OPTIONS_BYTES_MAX} bytes")
+    try:
+        options = options_of(job.options)
+    except msgspec.MsgspecError as error:
+        return Refusal(job.id, "invalid_job", f"options: {error}")
+    times = (options.delay_s, options.due, options.expires_s or 0.0, *options.retry_delays_s)
+    if not all(0.0 <= each <= limits.FUTURE_S_MAX and math.isfinite(each) for each in times):
+        return Refusal(job.id, "invalid_job", "options: a time is negative, not a number or too far away")
+    return None

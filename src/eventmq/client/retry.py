@@ -1,0 +1,121 @@
+"""`Retry`: when a job that failed is tried again. As a policy beside the job, or raised by the job itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from eventmq import values
+from eventmq.errors import InvalidJob
+from eventmq.protocol.calls import type_name
+from eventmq.protocol.v2 import Options
+
+RETRIES_MAX = 10_000
+"""A job that fails so often will not succeed."""
+
+DELAYS_MAX = 64
+"""Delays that travel with a job; the last one counts for all retries that follow."""
+
+Seconds = str | float | timedelta
+"""Seconds, text such as `"5m"`, or a `timedelta`."""
+
+
+class Retry(Exception):
+    """A policy, `@job(retries=Retry(5, base=2, cap="10m", on=(OSError,)))`; or raised in a job,
+    `raise Retry(delay="1m")`: try me again, unless all retries are used up.
+
+    A crash of the worker process, a lost manager or a drain uses up no retry.
+
+    Args:
+        times: How often to try again.
+        backoff: How the delay grows from `base`: `exponential` (doubles each time), `linear`, `constant`, or a function
+            from the number of the retry, 1 for the first, to seconds.
+        base: The first delay.
+        cap: The longest delay.
+        jitter: Stretch or shrink each delay by up to a half, so that jobs that failed together come back apart.
+        on: Exceptions to try again on, with all that derive from them. Empty: any.
+        not_on: Exceptions not to try again on.
+        on_timeout: Whether a timeout is tried again.
+        on_crash: False: dead at the first crash of its worker process, instead of at the `crash_limit`-th.
+        delay: When raised: how long to wait, instead of what the policy says.
+
+    Raises:
+        InvalidJob: A `TypeError`: a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        times: int = 0,
+        *,
+        backoff: str | Callable[[int], float] = "exponential",
+        base: Seconds = 2.0,
+        cap: Seconds = 600.0,
+        jitter: bool = True,
+        on: tuple[type[BaseException], ...] = (),
+        not_on: tuple[type[BaseException], ...] = (),
+        on_timeout: bool = True,
+        on_crash: bool = True,
+        delay: Seconds | None = None,
+    ) -> None:
+        super().__init__("the job asks to be tried again" if delay is None else f"the job asks for a retry in {delay}")
+        if type(times) is not int or not 0 <= times <= RETRIES_MAX:
+            raise InvalidJob(f"Retry(): times is {times!r}, expected a whole number from 0 to {RETRIES_MAX}")
+        if not callable(backoff) and backoff not in _GROWTH:
+            raise InvalidJob(f"Retry(): backoff is {backoff!r}, expected {', '.join(_GROWTH)} or a function")
+        self.times = times
+        self.delay_s = None if delay is None else _seconds("delay", delay)
+        self._delays_s = _delays(times, backoff, _seconds("base", base), _seconds("cap", cap))
+        self._jitter = jitter
+        self._on = _names("on", on)
+        self._not_on = _names("not_on", not_on)
+        self._on_timeout = on_timeout
+        self._on_crash = on_crash
+
+    def added_to(self, options: Options) -> Options:
+        """The options with this policy."""
+        return replace(
+            options,
+            retries=self.times,
+            retry_delays_s=self._delays_s,
+            retry_jitter=self._jitter and self.times > 0,
+            retry_on=self._on,
+            retry_not_on=self._not_on,
+            retry_timeout=self._on_timeout,
+            crash_limit=options.crash_limit if self._on_crash else 1,
+        )
+
+
+_GROWTH: dict[str, Callable[[float, int], float]] = {
+    "exponential": lambda base, number: base * 2.0 ** (number - 1),
+    "linear": lambda base, number: base * number,
+    "constant": lambda base, number: base,
+}
+
+
+def _delays(times: int, backoff: str | Callable[[int], float], base_s: float, cap_s: float) -> tuple[float, ...]:
+    """The delays before each retry, without the repetitions at the end."""
+    delays: list[float] = []
+    for number in range(1, min(times, DELAYS_MAX) + 1):
+        delay = backoff(number) if callable(backoff) else _GROWTH[backoff](base_s, number)
+        delays.append(min(_seconds("backoff", delay), cap_s))
+    while len(delays) > 1 and delays[-1] == delays[-2]:
+        delays.pop()
+    return tuple(delays)
+
+
+def _names(name: str, kinds: Any) -> tuple[str, ...]:
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise InvalidJob(f"Retry(): {name} has {kind!r}, expected classes of exceptions")
+    return tuple(map(type_name, kinds))
+
+
+def _seconds(name: str, value: Seconds) -> float:
+    try:
+        return values.duration(value)
+    except (ValueError, TypeError) as error:
+        raise InvalidJob(f"Retry(): {name} is {value!r}, expected {error}") from None

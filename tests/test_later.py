@@ -1,0 +1,262 @@
+"""Jobs that wait for a time: delayed, tried again, expired; and jobs that are called off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from world import World, job
+
+from eventmq import limits
+from eventmq.broker import retries
+from eventmq.broker.outbox import BACKEND
+from eventmq.protocol import v2
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def options(**given: Any) -> bytes:
+    return v2.pack_options(v2.Options(**given))
+
+
+def state(world: World, id: str) -> str:
+    info = world.info(id)
+    return "unknown" if info is None else str(info["state"])
+
+
+def wait(world: World, seconds: float) -> None:
+    """Time passes while the manager `m` beats."""
+    while seconds > 0:
+        manager = world.router.pool.managers.get(b"m")
+        if manager is not None:
+            world.manager(b"m", b"HEARTBEAT", v2.Beat(0.0, manager.limit))
+        world.wait(min(seconds, 5.0))
+        seconds -= 5.0
+
+
+# ---- delayed ---------------------------------------------------------------------------------------
+
+
+def test_a_delayed_job_runs_when_it_is_due_and_not_before(world: World) -> None:
+    world.join(b"m", credit=5)
+    world.enqueue(job("later", options=options(delay_s=10.0)), job("now"))
+    assert state(world, "later") == "delayed"
+    world.wait(9)
+    assert [j.id for j in world.handed(b"m")] == ["now"]
+    world.wait(1.1)
+    assert [j.id for j in world.handed(b"m")] == ["now", "later"]
+    assert world.handed(b"m")[1].due == 0.0
+
+
+def test_the_loop_wakes_up_for_a_job_that_is_due(world: World) -> None:
+    world.enqueue(job("a", options=options(delay_s=0.7)))
+    world.turn()
+    assert world.router.next_deadline() == pytest.approx(world.now + 0.698, abs=0.01)
+
+
+def test_a_time_takes_the_place_of_a_delay_and_a_past_one_is_now(world: World) -> None:
+    world.join(b"m", credit=5)
+    world.enqueue(job("eta", options=options(due=world.wall + 5, delay_s=100.0)))
+    world.enqueue(job("past", options=options(due=world.wall - 5)))
+    assert [j.id for j in world.handed(b"m")] == ["past"]
+    world.wait(5.2)
+    assert [j.id for j in world.handed(b"m")] == ["past", "eta"]
+
+
+def test_delayed_jobs_survive_a_restart_with_their_time(world: World) -> None:
+    world.enqueue(*(job(f"j{delay}", options=options(delay_s=float(delay))) for delay in (30, 1, 20)))
+    world.wait(10)
+    world.restart()
+    world.join(b"m", credit=9)
+    wait(world, 11)
+    assert [j.id for j in world.handed(b"m")] == ["j1", "j20"]
+    wait(world, 10)
+    assert [j.id for j in world.handed(b"m")] == ["j1", "j20", "j30"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_many_delayed_jobs_stay_in_the_store_and_come_in_order(
+    world: World, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    monkeypatch.setattr(limits, "TIMERS_MAX", 10)
+    monkeypatch.setattr(limits, "PAGE_JOBS", 4)
+    delays = [float((7 * i) % 100 + 5) for i in range(100)]
+    world.enqueue(*(job(f"j{delay:03.0f}", options=options(delay_s=delay)) for delay in delays))
+    assert len(world.router.ledger.live) <= 10
+    if restart:
+        world.restart()
+    world.join(b"m", credit=1000)
+    wait(world, 110)
+    assert [j.id for j in world.handed(b"m")] == [f"j{delay:03.0f}" for delay in sorted(delays)]
+    assert len(world.router.ledger.timers) == 0
+
+
+def test_a_delayed_job_that_finds_its_queue_full_goes_to_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 3)
+    world.enqueue(job("early", options=options(delay_s=1.0)), *(job(f"j{i}") for i in range(6)))
+    world.enqueue(job("late", options=options(delay_s=1.0)))
+    world.wait(2)
+    assert len(world.router.ledger.live) <= 4
+    world.restart()
+    world.join(b"m", credit=100)
+    world.wait(1)
+    assert [j.id for j in world.handed(b"m")] == ["early", *(f"j{i}" for i in range(6)), "late"]
+
+
+# ---- tried again -----------------------------------------------------------------------------------
+
+
+def test_a_failed_job_is_tried_again_after_its_delays_and_then_dead(world: World) -> None:
+    world.join(b"m", credit=10)
+    world.enqueue(job("a", options=options(retries=2, retry_delays_s=(2.0, 5.0))))
+    for pause, attempt in ((2, 1), (5, 2)):
+        handed = world.handed(b"m")[-1]
+        assert (handed.attempt, handed.failures) == (attempt, attempt - 1)
+        world.finish(b"m", handed, state="failed")
+        assert state(world, "a") == "delayed"
+        world.wait(pause - 0.5)
+        assert len(world.handed(b"m")) == attempt
+        world.wait(1)
+    world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    assert state(world, "a") == "dead"
+    assert world.router.ledger.counts["retried"] == 2
+
+
+def test_the_last_failure_is_seen_while_it_waits_and_survives_a_restart(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=options(retries=1, retry_delays_s=(60.0,))))
+    world.finish(b"m", *world.handed(b"m"), state="failed")
+    world.restart()
+    info = world.info("a")
+    assert info is not None
+    assert (info["state"], info["failures"], info["attempt"]) == ("delayed", 1, 2)
+    assert info["failure"]["type"] == "builtins.ValueError"
+
+
+def test_a_crash_uses_up_no_retry(world: World) -> None:
+    world.join(b"m", credit=10)
+    world.enqueue(job("a", options=options(retries=1)))
+    world.finish(b"m", world.handed(b"m")[-1], state="crashed")
+    world.turn()
+    world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    world.turn()
+    assert [(j.attempt, j.failures, j.crashes) for j in world.handed(b"m")] == [(1, 0, 0), (2, 0, 1), (3, 1, 1)]
+
+
+def test_a_job_can_ask_for_its_retry_and_its_delay(world: World) -> None:
+    world.join(b"m", credit=10)
+    world.enqueue(job("a", options=options(retries=1, retry_delays_s=(500.0,))))
+    (handed,) = world.handed(b"m")
+    asks = v2.Outcome("a", handed.lease, "retry", b"", v2.Failure("eventmq.Retry", "again"), 0.1, 3.0)
+    world.manager(b"m", b"REPLY", v2.Reply(1, [asks], 10))
+    world.wait(3.2)
+    assert len(world.handed(b"m")) == 2
+    asks = v2.Outcome("a", world.handed(b"m")[1].lease, "retry", b"", v2.Failure("eventmq.Retry", "again"), 0.1, 3.0)
+    world.manager(b"m", b"REPLY", v2.Reply(2, [asks], 10))
+    assert state(world, "a") == "dead"
+
+
+OS_ERROR = v2.Failure("builtins.FileNotFoundError", "no", "", ("builtins.OSError", "builtins.Exception"))
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "wanted"),
+    [
+        ({"retries": 1}, "failed", True),
+        ({"retries": 0}, "failed", False),
+        ({"retries": 1, "retry_on": ("builtins.OSError",)}, "failed", True),
+        ({"retries": 1, "retry_on": ("builtins.FileNotFoundError",)}, "failed", True),
+        ({"retries": 1, "retry_on": ("builtins.KeyError",)}, "failed", False),
+        ({"retries": 1, "retry_not_on": ("builtins.OSError",)}, "failed", False),
+        ({"retries": 1, "retry_on": ("builtins.KeyError",)}, "timeout", True),
+        ({"retries": 1, "retry_timeout": False}, "timeout", False),
+        ({"retries": 1, "retry_on": ("builtins.KeyError",)}, "retry", True),
+    ],
+)
+def test_what_is_tried_again(given: dict[str, Any], how: str, wanted: bool) -> None:
+    assert retries.wanted(v2.Options(**given), job("a"), how, OS_ERROR) is wanted
+
+
+def test_jitter_spreads_by_up_to_a_half_and_is_no_chance() -> None:
+    policy = v2.Options(retries=3, retry_delays_s=(10.0,), retry_jitter=True)
+    delays = [retries.delay_s(policy, job(f"j{i}", failures=1)) for i in range(200)]
+    assert all(5.0 <= delay <= 15.0 for delay in delays)
+    assert min(delays) < 6.0
+    assert max(delays) > 14.0
+    assert delays == [retries.delay_s(policy, job(f"j{i}", failures=1)) for i in range(200)]
+
+
+# ---- expired ---------------------------------------------------------------------------------------
+
+
+def test_a_job_that_has_not_begun_in_time_expires(world: World) -> None:
+    world.enqueue(job("short", options=options(expires_s=5.0)), job("long", options=options(expires_s=50.0)))
+    world.wait(6)
+    world.join(b"m", credit=5)
+    world.wait(1)
+    assert [j.id for j in world.handed(b"m")] == ["long"]
+    world.client(b"client", b"WAIT", v2.Wait(1, ["short"]))
+    assert [r.state for r in world.results(b"client")] == ["expired"]
+    wait(world, 60)
+    assert state(world, "long") == "running"
+
+
+# ---- called off ------------------------------------------------------------------------------------
+
+
+def cancel(world: World, *ids: str) -> dict[str, str]:
+    (sent,) = [s for s in world.client(b"c", b"CANCEL", v2.Cancel(1, list(ids))) if s.peer == b"c"]
+    answer: dict[str, str] = v2.decode(sent.frames[3], v2.Answer).answer
+    return answer
+
+
+def test_waiting_delayed_running_and_ended_jobs_can_be_called_off(world: World) -> None:
+    world.enqueue(job("ended"))
+    world.join(b"m", credit=2)
+    world.finish(b"m", *world.handed(b"m"))
+    world.enqueue(job("running"))
+    world.enqueue(job("waiting"), job("delayed", options=options(delay_s=60.0)))
+    running = world.handed(b"m")[-1]
+    world.clear()
+    assert cancel(world, "ended", "running", "waiting", "delayed", "nowhere") == {
+        "ended": "succeeded",
+        "running": "killed",
+        "waiting": "cancelled",
+        "delayed": "cancelled",
+        "nowhere": "unknown",
+    }
+    (kill,) = [s for s in world.sent if s.socket == BACKEND and s.frames[2] == b"KILL"]
+    assert v2.decode(kill.frames[3], v2.Kill).held == [v2.Held("running", running.lease)]
+    world.finish(b"m", running, limit=100)
+    wait(world, 61)
+    assert world.handed(b"m") == []
+    assert {state(world, id) for id in ("running", "waiting", "delayed")} == {"cancelled"}
+    assert cancel(world, "waiting") == {"waiting": "cancelled"}
+
+
+def test_a_job_that_is_only_in_the_store_can_be_called_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 2)
+    monkeypatch.setattr(limits, "TIMERS_MAX", 2)
+    world.enqueue(*(job(f"w{i}") for i in range(6)))
+    world.enqueue(*(job(f"d{i}", options=options(delay_s=5.0 + i)) for i in range(6)))
+    assert cancel(world, "w5", "d5", "w3") == {"w5": "cancelled", "d5": "cancelled", "w3": "cancelled"}
+    world.restart()
+    world.join(b"m", credit=100)
+    wait(world, 20)
+    assert [j.id for j in world.handed(b"m")] == ["w0", "w1", "w2", "w4", "d0", "d1", "d2", "d3", "d4"]
+
+
+def test_a_cancelled_job_stays_cancelled_though_its_manager_still_runs_it(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    (handed,) = world.handed(b"m")
+    cancel(world, "a")
+    world.restart()
+    (verdict,) = world.join(b"m", held=[v2.Held("a", handed.lease)])
+    assert verdict.verdict == "done"
+    assert state(world, "a") == "cancelled"
