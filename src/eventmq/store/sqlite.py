@@ -244,8 +244,14 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
 
     def _has_room(self) -> bool:
-        disk = os.statvfs(self._path.parent)
-        return disk.f_bavail * disk.f_frsize >= RESERVE_BYTES or not disk.f_blocks  # some do not tell: all zero
+        """Whether the disk, and what is free in the file, leave room for new jobs."""
+        with self._trust():
+            disk = os.statvfs(self._path.parent)
+            room = disk.f_bavail * disk.f_frsize
+            if room >= RESERVE_BYTES or not disk.f_blocks:  # a file system that does not tell says 0 of 0
+                return True
+            room += self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
+        return room >= RESERVE_BYTES
 
     def _forget_expired(self, now: float, rows: int) -> int:
         last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()
