@@ -306,10 +306,26 @@ def test_the_last_of_the_disk_is_for_outcomes(path: Path, monkeypatch: pytest.Mo
         with pytest.raises(StorageFull, match="disk space free"):
             store.apply(replace(new, ended=[end(1)]))
     store.apply(Changes(ended=[end(1)], facts={"a": b"1"}))
+    assert not store.info()["room"]
     monkeypatch.undo()
+    assert store.info()["room"]
     store.apply(Changes(added=[job(2)]))
     store.close()
     assert read(path)[0].ended == 1
+
+
+def test_free_pages_of_the_file_are_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_loaded(path)
+    store.apply(Changes(facts={"large": bytes(4 << 20)}))
+    full_disk = list(os.statvfs(path.parent))
+    full_disk[4] = 0  # f_bavail
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(full_disk))
+    monkeypatch.setattr(sqlite, "RESERVE_BYTES", 3 << 20)
+    with pytest.raises(StorageFull):
+        store.apply(Changes(added=[job(1)]))
+    store.apply(Changes(facts={"large": None}))
+    store.apply(Changes(added=[job(1)]))
+    store.close()
 
 
 def test_an_io_error_ends_all_use_and_keeps_what_was_applied(path: Path, start: Start) -> None:
@@ -410,6 +426,8 @@ def test_the_log_is_bounded_and_the_file_settles(path: Path, monkeypatch: pytest
     [
         (tables.PAGE_SAME_RANK, "SEARCH job USING INDEX job_paged (queue=? AND rank=? AND seq>?)"),
         (tables.PAGE_LOWER_RANKS, "SEARCH job USING INDEX job_paged (queue=? AND rank>?)"),
+        (tables.DUE_SAME_TIME, "SEARCH job USING INDEX job_due (due=? AND seq>?)"),
+        (tables.DUE_LATER, "SEARCH job USING INDEX job_due (due>?)"),
         (tables.FIND[16], "SEARCH job USING INDEX job_id (id=?)"),
         (tables.END, "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"),
         (tables.COUNT_PAGED, "SCAN job USING INDEX job_paged"),

@@ -66,10 +66,12 @@ _JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, 
 JOB_FIELDS = len(Job.__struct_fields__)
 HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
 _PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
-# Two queries: SQLite would answer `(rank, seq) > (?, ?)` by reading the whole rank.
+# Two queries: SQLite would answer `(rank, seq) > (?, ?)` by reading the whole rank; the same for `due`.
 PAGE_SAME_RANK = f"{_PAGED} AND rank = ? AND seq > ? ORDER BY seq LIMIT ?"
 PAGE_LOWER_RANKS = f"{_PAGED} AND rank > ? ORDER BY rank, seq LIMIT ?"
-DUE = f"SELECT {_JOB} FROM job INDEXED BY job_due WHERE paged = 2 AND (due, seq) > (?, ?) ORDER BY due, seq LIMIT ?"
+_DUE = f"SELECT {_JOB} FROM job INDEXED BY job_due WHERE paged = 2"
+DUE_SAME_TIME = f"{_DUE} AND due = ? AND seq > ? ORDER BY seq LIMIT ?"
+DUE_LATER = f"{_DUE} AND due > ? ORDER BY due, seq LIMIT ?"
 _RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
