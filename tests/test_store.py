@@ -361,6 +361,15 @@ def test_an_old_job_that_ends_late_is_the_oldest(store: Store) -> None:
     assert remaining(store, 10) == [1, 7, 8, 9, 10]
 
 
+def test_a_late_job_whose_time_was_over_first_does_not_count_for_another(store: Store) -> None:
+    fill(store, 10, live=frozenset({1, 2, 3}), expires=9e9)
+    assert store.forget(0.0, 1000, 0) == 7
+    store.apply(Changes(ended=[end(1, expires=50.0), end(2, expires=9e9), end(3, expires=9e9)]))
+    assert store.forget(60.0, 1, 1000) == 1
+    assert store.forget(0.0, 1000, 0) == 2
+    assert remaining(store, 10) == []
+
+
 def test_a_forgotten_id_may_come_again(store: Store) -> None:
     fill(store, 1)
     assert store.forget(200.0, 10, 10) == 1

@@ -14,11 +14,8 @@ SQLite has no checksums over the file: damaged structure is refused when met, da
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from heapq import heappop, heappush
@@ -30,7 +27,7 @@ from msgspec.structs import astuple
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import tables
+from eventmq.store import place, tables
 from eventmq.store.base import Changes, Durability, Ended, Record, Snapshot
 
 LOG_BYTES = 2 << 20
@@ -77,7 +74,7 @@ class SqliteStore:
         self._oldest = 0  # no ended job has a smaller seq, but for those in _late
         self._late: list[int] = []  # heap
         self._unusable = ""
-        _create(self._path)
+        place.create(self._path)
         try:
             self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -217,7 +214,7 @@ class SqliteStore:
             marks = f"PRAGMA application_id = {tables.APPLICATION_ID}; PRAGMA user_version = {tables.SCHEMA};"
             db.executescript(f"BEGIN IMMEDIATE; {tables.TABLES} {marks} COMMIT;")
         db.execute("BEGIN IMMEDIATE").execute("COMMIT")  # from here on the lock is ours
-        self._sign()
+        place.sign(self._owner)
 
     def _check_ours(self) -> bool:
         """Reads only, so that a file that is not ours stays as it is. Returns whether the file is still empty."""
@@ -232,13 +229,6 @@ class SqliteStore:
                 "use the release that wrote it, or a newer one"
             )
         return False
-
-    def _sign(self) -> None:
-        """Leaves word of who holds the lock, for the message that a second Router prints."""
-        self._owner.unlink(missing_ok=True)
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
-        with os.fdopen(os.open(self._owner, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            json.dump(about, file)
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -265,20 +255,34 @@ class SqliteStore:
         return deleted
 
     def _forget_oldest(self, excess: int, rows: int) -> int:
-        """Deletes up to `excess` ended jobs, smallest seq first. Looks at no more than `rows` rows behind `_oldest`."""
-        if excess <= 0:
-            return 0
-        seqs = [heappop(self._late) for _ in range(min(excess, len(self._late)))]
-        if len(seqs) < excess:
+        """Deletes up to `excess` ended jobs, smallest seq first. Looks at no more than `rows` late ones, some of which
+        may be forgotten already, and `rows` rows behind `_oldest`."""
+        forgotten = looked = 0
+        while forgotten < excess and self._late and looked < rows:
+            count = min(excess - forgotten, len(self._late), rows - looked)
+            forgotten += self._delete_ended([heappop(self._late) for _ in range(count)])
+            looked += count
+        return forgotten + self._delete_ended(self._oldest_ended(excess - forgotten, rows))
+
+    def _oldest_ended(self, count: int, rows: int) -> list[int]:
+        """Moves `_oldest` on until it has passed `count` ended jobs, or `rows` rows. Returns those it passed."""
+        passed: list[int] = []
+        if count > 0:
             look = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
             for seq, state in self._db.execute(look, (self._oldest, rows)).fetchall():
                 self._oldest = seq
                 if state != "waiting":
-                    seqs.append(seq)
-                    if len(seqs) == excess:
+                    passed.append(seq)
+                    if len(passed) == count:
                         break
+        return passed
+
+    def _delete_ended(self, seqs: list[int]) -> int:
+        """Returns how many there were: a late job may have been forgotten because its time was over."""
+        if not seqs:
+            return 0
         delete = "DELETE FROM job WHERE seq = ? AND state <> 'waiting'"
-        return self._db.executemany(delete, zip(seqs, strict=True)).rowcount if seqs else 0
+        return self._db.executemany(delete, zip(seqs, strict=True)).rowcount
 
     def _give_back_pages(self) -> None:
         """Gives some of many free pages back to the file system."""
@@ -351,18 +355,12 @@ class SqliteStore:
         if code == sqlite3.SQLITE_FULL:
             return StorageFull(f"{self._path}: no room; free some disk space")
         if code == sqlite3.SQLITE_BUSY:
-            return StoreError(f"{self._path} is locked by another Router: {self._holder()}")
+            return StoreError(f"{self._path} is locked by another Router: {place.holder(self._owner)}")
         if code == sqlite3.SQLITE_NOTADB:
             return StoreError(f"{self._path} is not a SQLite file, or its first page is damaged ({error})")
         if code == sqlite3.SQLITE_CORRUPT:
             return StoreError(f"{self._path} is damaged ({error}); restore a copy of it")
         return StoreError(f"{self._path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
-
-    def _holder(self) -> str:
-        with suppress(OSError, ValueError, TypeError, KeyError):  # it may just be coming or going
-            about = json.loads(self._owner.read_text())
-            return f"pid {about['pid']} on {about['host']} since {about['since']}"
-        return "a process that has not left its name"
 
 
 _CLOSED = "the store is closed"
@@ -375,19 +373,6 @@ def _code(error: BaseException) -> int:
 
 def _is_full(error: BaseException) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL
-
-
-def _create(path: Path) -> None:
-    """Makes the file if it is missing, readable and writable for its owner alone."""
-    if not path.parent.is_dir():
-        raise StoreError(f"{path}: there is no folder {path.parent}; create it or name another file")
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-            raise StoreError(f"{path} is not a file that this process may read and write") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be created: {error.strerror}") from error
 
 
 # sqlite3 takes a plain tuple of exact types as it is, but looks up an adapter for each bytes object, which costs more
