@@ -257,7 +257,7 @@ def test_arguments_over_the_limit_are_refused_with_both_numbers() -> None:
 def test_map_tells_which_call_is_wrong_before_anything_is_sent() -> None:
     with pytest.raises(InvalidJob, match="call 2: add"):
         add.map([(1,), (2,), ("x",)])
-    with pytest.raises(InvalidJob, match=r"call 0 is 'a\.png', expected a tuple"):
+    with pytest.raises(InvalidJob, match=r"call 0: .*'a\.png', expected a tuple"):
         path_of.map(["a.png"])
 
 

@@ -120,14 +120,16 @@ def _message(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job]:
     if job.default.id is not None:
         raise InvalidJob(f"{job.name}: one id cannot be that of many jobs; leave `id` out for map")
-    messages = []
-    for index, args in enumerate(calls):
-        if not isinstance(args, (tuple, list)):
-            raise InvalidJob(f"{job.name}: call {index} is {args!r}, expected a tuple of its positional arguments")
-        try:
-            messages.append(_message(job, tuple(args), {}))
-        except InvalidJob as error:
-            raise InvalidJob(f"call {index}: {error}") from None
+    name, options, signature = job.name, job.default, job.signature
+    messages: list[v2.Job] = []
+    try:
+        for args in calls:
+            if not isinstance(args, (tuple, list)):
+                raise InvalidJob(f"{name} got {args!r}, expected a tuple of its positional arguments")
+            signature.check(args, {})
+            messages.append(_made(name, options, args, {}, signature.names))
+    except InvalidJob as error:
+        raise InvalidJob(f"call {len(messages)}: {error}") from None
     return messages
 
 
@@ -144,10 +146,10 @@ def _named(
 
 
 def _made(
-    name: str, options: JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = ()
+    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str] = ()
 ) -> v2.Job:
     try:
-        payload = pack_call(args, kwargs, options.class_args, dict(options.class_kwargs))
+        payload = pack_call(args, kwargs, options.class_args, options.class_kwargs)
     except UNSENDABLE as error:
         _blame(name, args, kwargs, options, names)
         raise InvalidJob(f"{name}: the arguments cannot be sent: {error}") from None
@@ -159,10 +161,10 @@ def _made(
     return v2.Job(options.id or ids.new_id(), options.queue, name, payload, options.priority, options.packed)
 
 
-def _blame(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions, names: Sequence[str]) -> None:
+def _blame(name: str, args: Sequence[Any], kwargs: dict[str, Any], options: JobOptions, names: Sequence[str]) -> None:
     """Says which argument cannot be sent."""
     try:
         find_unsendable(args, kwargs, names)
-        find_unsendable(options.class_args, dict(options.class_kwargs))
+        find_unsendable(options.class_args, options.class_kwargs)
     except InvalidJob as error:
         raise InvalidJob(f"{name}: {error}") from None

@@ -48,7 +48,7 @@ class Given(Common, total=False):
     eta: datetime | None
     id: str | None
     class_args: Sequence[Any]
-    class_kwargs: Mapping[str, Any]
+    class_kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class JobOptions:
     eta: datetime | None = None
     id: str | None = None
     class_args: Sequence[Any] = ()
-    class_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    class_kwargs: dict[str, Any] = field(default_factory=dict)
     packed: bytes = field(init=False, repr=False, default=b"")
 
     def __post_init__(self) -> None:

@@ -117,7 +117,7 @@ class Signature:
         self._unchanged: set[tuple[type, ...]] = set()
         self._returned = _slot(fn, "return", "the returned value")
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def check(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Sees that the function can be called so, and that each value will fit after its way through msgpack.
 
         Raises:
