@@ -408,6 +408,27 @@ def test_a_draining_router_accepts_and_hands_out_nothing(world: World) -> None:
     assert world.handed(b"m") == []
 
 
+# ---- questions -------------------------------------------------------------------------------------
+
+
+def test_a_question_about_many_jobs_is_answered_over_several_turns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TURN_ANSWERS", 10)
+    world.join(b"m", credit=100)
+    world.enqueue(*(job(f"j{i}") for i in range(35)))
+    world.finish(b"m", *world.handed(b"m"))
+    world.client(b"client", b"WAIT", v2.Wait(1, [f"j{i}" for i in range(35)]))
+    seen = [len(world.results(b"client"))]
+    while seen[-1] < 35:
+        assert world.router.next_deadline() == world.router.now
+        world.turn()
+        seen.append(len(world.results(b"client")))
+    assert seen == [10, 20, 30, 35]
+    world.turn()
+    assert world.router.next_deadline() > world.router.now
+
+
 # ---- garbage ---------------------------------------------------------------------------------------
 
 

@@ -137,6 +137,8 @@ def test_long_failures_come_in_messages_that_a_client_can_receive(world: World) 
     for one in world.handed(b"m"):
         world.manager(b"m", b"REPLY", v2.Reply(one.seq, [Outcome(one.id, one.lease, "failed", b"", failure)], 1000))
     world.client(b"other", b"WAIT", v2.Wait(1, ids))
+    while world.router.questions:
+        world.turn()
     replies = [sent.frames[3] for sent in world.sent if sent.peer == b"other"]
     assert sum(len(v2.decode(reply, v2.Results).results) for reply in replies) == len(ids)
     assert max(map(len, replies)) < limits.FRAME_BYTES_MAX

@@ -75,6 +75,7 @@ class Administrative(Core):
             },
             "epoch": ledger.epoch,
             "uptime_s": self.now - self.started,
+            "turns": self.turns,
             "draining": self.received_disconnect,
             "expected_managers": sorted(incarnation.name for incarnation in self.expected),
             "managers": len(self.pool.managers),
@@ -159,9 +160,11 @@ class Administrative(Core):
 
     def _answer(self, sender: PeerId, question: v2.Question, answer: Callable[[], Any]) -> None:
         """Answers after the commit, when memory and store agree."""
-        self.questions.append(
-            lambda: self.outbox.send(ADMINISTRATIVE, sender, v2.encode(b"REPLY", v2.Answer(question.n, answer())))
-        )
+
+        def reply() -> None:
+            self.outbox.send(ADMINISTRATIVE, sender, v2.encode(b"REPLY", v2.Answer(question.n, answer())))
+
+        self.questions.append((1, reply))
 
     def ask_status(self, sender: PeerId, body: v2.Question) -> None:
         """STATUS."""

@@ -9,7 +9,7 @@ invariant or a broken store, and the Router stops.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -85,7 +85,8 @@ class Core:
         scheduler_queue: Their connections, in the order to use them.
         waiters: Clients that wait for outcomes.
         outbox: What this turn wants sent.
-        questions: What is to be answered after the commit.
+        turns: Turns of the loop since the start.
+        questions: What is to be answered after the commit: what it costs in rows of the store, and how.
         expected: Managers that were connected before a restart and have not come back yet.
         refusals: Messages and jobs refused, by reason.
         storage_full: The store has no room for new jobs.
@@ -108,7 +109,7 @@ class Core:
         self.scheduler_queue: list[PeerId] = []
         self.waiters = Waiters()
         self.outbox = Outbox()
-        self.questions: list[Callable[[], None]] = []
+        self.questions: deque[tuple[int, Callable[[], None]]] = deque()
         self.notes: list[Note] = []
         self.refusals: Counter[str] = Counter()
         self.beats: Counter[str] = Counter()
@@ -119,6 +120,7 @@ class Core:
         self._next_check = now
         self._next_sweep = now + limits.SWEEP_S
         self._messages = 0
+        self.turns = 0
 
     # ---- the turn ------------------------------------------------------------------------------------
 
@@ -146,15 +148,14 @@ class Core:
         self.now, self.wall = now, wall
         if late > limits.STALL_S:
             self.forgive(since)
+        self.turns += 1
         for socket, frames in received:
             self.receive(socket, frames)
         for socket, peer in unreachable:
             self.on_unreachable(socket, peer)
         self.tick(drained)
         self.commit()
-        for answer in self.questions:
-            answer()
-        self.questions.clear()
+        self._answer_questions()
         self._after_commit()
         return self.outbox.drain()
 
@@ -196,8 +197,18 @@ class Core:
         facts = (fact for fact in self.ledger.facts if fact.startswith(MANAGER_FACT))
         return {Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1)) for fact in facts}
 
+    def _answer_questions(self) -> None:
+        """As many as a turn has time for, in order; memory and store agree now."""
+        left = limits.TURN_ANSWERS
+        while self.questions and left > 0:
+            cost, answer = self.questions.popleft()
+            answer()
+            left -= cost
+
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""
+        if self.questions:
+            return self.now
         if self.ledger.changed_queues and not self.holding:
             return self.now
         busy = self.pool.managers or self.schedulers or self.expected

@@ -6,6 +6,7 @@ Published names here: `process_client_message`, `on_request`, `add_scheduler`, `
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -93,7 +94,9 @@ class Frontend(Core):
         if len(body.ids) > limits.WAITS_PER_CLIENT_MAX or self.waiters.full:
             self.send_refused(FRONTEND, sender, body.n, "too_large", "too many jobs are waited for")
             return
-        self.questions.append(lambda: self._answer_wait(sender, body.ids))
+        for start in range(0, len(body.ids), limits.TURN_ANSWERS):
+            ids = body.ids[start : start + limits.TURN_ANSWERS]
+            self.questions.append((len(ids), partial(self._answer_wait, sender, ids)))
 
     def _answer_wait(self, sender: PeerId, ids: list[str]) -> None:
         live = self.ledger.live
@@ -131,7 +134,7 @@ class Frontend(Core):
 
     def on_info(self, sender: PeerId, body: v2.Info) -> None:
         """A client's INFO."""
-        self.questions.append(lambda: self._answer_info(sender, body))
+        self.questions.append((1, partial(self._answer_info, sender, body)))
 
     def _answer_info(self, sender: PeerId, body: v2.Info) -> None:
         record = self.ledger.find([body.id]).get(body.id)

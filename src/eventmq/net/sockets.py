@@ -51,6 +51,8 @@ class RouterSockets:
         self.context.setsockopt(zmq.MAX_SOCKETS, 1023)
         self.sockets: dict[str, zmq.Socket[bytes]] = {}
         self.addresses: dict[str, str] = {}
+        self._asked: dict[str, str] = {}
+        self._bound: dict[tuple[str, str], str] = {}
         self.poller = zmq.Poller()
         try:
             for name, address in addresses.items():
@@ -66,15 +68,23 @@ class RouterSockets:
             raise
 
     def _bind(self, name: str, address: str) -> None:
-        try:
-            self.sockets[name].bind(address)
-        except zmq.ZMQError as error:
-            reason = "another process listens there already" if error.errno == zmq.EADDRINUSE else str(error)
-            raise SettingsError(f"{name}: cannot listen on {address}: {reason}. Choose another {name}_addr.") from error
-        self.addresses[name] = str(self.sockets[name].getsockopt_string(zmq.LAST_ENDPOINT))
+        if (name, address) not in self._bound:
+            try:
+                self.sockets[name].bind(address)
+            except zmq.ZMQError as error:
+                reason = "another process listens there already" if error.errno == zmq.EADDRINUSE else str(error)
+                text = f"{name}: cannot listen on {address}: {reason}. Choose another {name}_addr."
+                raise SettingsError(text) from error
+            self._bound[name, address] = str(self.sockets[name].getsockopt_string(zmq.LAST_ENDPOINT))
+        self._asked[name] = address
+        self.addresses[name] = self._bound[name, address]
 
     def rebind(self, addresses: dict[str, str]) -> list[str]:
-        """Moves sockets to new addresses; connections that are open stay.
+        """Listens on new addresses. The old ones stay open as long as this process lives: ZeroMQ's unbind would cut
+        every connection that came in through them, and what managers run there would run again elsewhere.
+
+        Args:
+            addresses: As the settings name them; "" = where it was.
 
         Returns:
             The names of those that moved.
@@ -84,12 +94,9 @@ class RouterSockets:
         """
         moved = []
         for name, address in addresses.items():
-            before = self.addresses[name]
-            if address in (before, ""):
-                continue
-            self._bind(name, address)
-            self.sockets[name].unbind(before)
-            moved.append(name)
+            if address not in (self._asked[name], ""):
+                self._bind(name, address)
+                moved.append(name)
         return moved
 
     def wake_by(self, descriptor: int) -> None:
@@ -108,14 +115,22 @@ class RouterSockets:
         for name, socket in self.sockets.items():
             if socket not in ready:
                 continue
-            for _ in range(limits.TURN_MESSAGES_MAX):
-                try:
-                    received.append((name, socket.recv_multipart(zmq.DONTWAIT)))
-                except zmq.Again:
-                    break
-            else:
-                drained = False
+            drained = self._drain(name, socket, received) and drained
         return received, drained
+
+    def _drain(self, name: str, socket: zmq.Socket[bytes], received: list[tuple[str, list[bytes]]]) -> bool:
+        """What one turn may take from one socket; whether that was all."""
+        size = 0
+        for _ in range(limits.TURN_MESSAGES_MAX):
+            try:
+                frames = socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return True
+            received.append((name, frames))
+            size += len(frames[-1])
+            if size >= limits.TURN_BYTES:
+                return False
+        return False
 
     def send(self, messages: Iterable[Send]) -> list[tuple[str, PeerId]]:
         """Sends without ever waiting.
