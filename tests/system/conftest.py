@@ -1,27 +1,16 @@
-"""Fixtures: a system on free ports in the test's folder, and the process's client pointed at it."""
+"""A system for each test of what real processes do: kill -9, bursts, garbage."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-import eventmq
-
-from .processes import JOBS, System
-
-sys.path.append(str(JOBS))
+from running import System
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    """Nothing runs yet; everything started here has ended when the test is over."""
     system = System(tmp_path)
-    eventmq.configure(broker_addr=system.frontend)
-    try:
-        yield system
-    finally:
-        system.close()
-        eventmq.configure()
+    yield system
+    system.stop()
