@@ -1,4 +1,4 @@
-"""kill -9 of a worker process, a manager, the Router: what was acknowledged ends, nothing runs twice without a cause."""
+"""kill -9 of a worker, a manager, the Router: what was acknowledged ends, nothing runs twice without a cause."""
 
 from __future__ import annotations
 
