@@ -89,9 +89,6 @@ class Backend(Core):
             case kind:
                 raise InvalidMessageError(f"INFORM of a {kind[:40]!r}, expected worker or scheduler")
 
-    def add_scheduler(self, scheduler_id: PeerId) -> None:
-        raise NotImplementedError
-
     def _check_room(self, sender: PeerId) -> None:
         peers = len(self.pool.managers) + len(self.schedulers)
         if peers >= limits.PEERS_MAX and sender not in self.pool.managers:
@@ -322,12 +319,6 @@ class Backend(Core):
         manager.told = self.now
         self.beats["sent"] += 1
         self.outbox.send(BACKEND, manager.id, self.beat(manager))
-
-    def clean_up_dead_schedulers(self) -> None:
-        raise NotImplementedError
-
-    def send_schedulers_heartbeats(self) -> None:
-        raise NotImplementedError
 
     def send_workers_heartbeats(self) -> None:
         """A heartbeat to every job manager."""

@@ -9,6 +9,7 @@ invariant or a broken store, and the Router stops.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Scheduler:
         return getattr(self, key)
 
 
-class Core:
+class Core(ABC):
     """State and turn of the Router; the sockets' parts derive from it.
 
     Attributes:
@@ -325,17 +326,33 @@ class Core:
         elif peer in self.schedulers:
             self.forget_scheduler(peer)
 
+    @abstractmethod
     def check_peers(self, drained: bool) -> None:
-        raise NotImplementedError
+        """Beats, and judges who is gone."""
 
+    @abstractmethod
     def hand_out(self) -> None:
-        raise NotImplementedError
+        """Gives waiting jobs to managers with credit."""
 
+    @abstractmethod
     def reply_1_0(self, peer: PeerId, result: v2.Result) -> None:
-        raise NotImplementedError
+        """Tells a client that speaks eMQP/1.0 of a job that ended."""
 
+    @abstractmethod
+    def add_scheduler(self, scheduler_id: PeerId) -> None:
+        """A scheduler has come."""
+
+    @abstractmethod
     def forget_scheduler(self, scheduler_id: PeerId) -> None:
-        raise NotImplementedError
+        """A scheduler is gone."""
+
+    @abstractmethod
+    def clean_up_dead_schedulers(self) -> None:
+        """Forgets the schedulers that are silent."""
+
+    @abstractmethod
+    def send_schedulers_heartbeats(self) -> None:
+        """A heartbeat to every scheduler."""
 
     def beat(self, manager: Manager) -> list[bytes]:
         """The frames of a heartbeat to a manager, in its own version."""
