@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -33,7 +34,9 @@ from eventmq import (
     QueueFull,
     defer_job,
 )
+from eventmq.client import default, ids
 from eventmq.client.admin import Admin
+from eventmq.client.pending import NEVER
 from eventmq.errors import EventMQError, JobError, SettingsError
 from eventmq.limits import RESEND_S
 from eventmq.protocol import v2
@@ -404,6 +407,20 @@ def test_a_forked_child_has_its_own_connection(router: FakeRouter) -> None:
     assert len(router.peers) == 2
 
 
+def test_a_forked_child_shares_neither_ids_nor_loops_with_its_parent(router: FakeRouter) -> None:
+    asyncio.run(add.adelay(1))
+    client, source = default.required(), ids.new_id.__self__  # type: ignore[attr-defined]
+    assert client._loops
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(bool(client._loops) or ids.new_id.__self__ is source)  # type: ignore[attr-defined]
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_program_ends_at_once_and_in_silence(router: FakeRouter) -> None:
     code = (
         "import threading, time; from jobs_for_client import add; h = add.delay(1);"
@@ -434,6 +451,7 @@ def test_ctrl_c_while_waiting_leaves_the_client_usable(router: FakeRouter) -> No
     router.finish(v2.Result(other, "succeeded", v2.pack(0)))
     following.join(5)
     assert not following.is_alive()
+    assert default.required()._sync._exchange.next_time() == NEVER
 
 
 # ---- the administrative socket ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from jobs_for_client import add
 import eventmq
 from eventmq import BrokerUnavailable, Client, JobHandle, JobNotFound, adefer_job
 from eventmq.client import default
+from eventmq.client.pending import NEVER
 from eventmq.limits import RESEND_S
 from eventmq.protocol import v2
 from eventmq.protocol.calls import unpack_call
@@ -115,7 +116,8 @@ def test_a_cancelled_call_harms_no_other(router: FakeRouter, quick: None) -> Non
         router.deaf = 0
         handle = await add.adelay(9)
         assert handle in router.jobs
-        assert await lost[4] in router.jobs
+        lost_job = await lost[4]
+        assert lost_job in router.jobs
         router.work = adding
         waiting = asyncio.create_task(handle.aresult(30))
         other = asyncio.create_task(handle.aresult(30))
@@ -123,6 +125,12 @@ def test_a_cancelled_call_harms_no_other(router: FakeRouter, quick: None) -> Non
         waiting.cancel()
         router.finish(v2.Result(handle, "succeeded", v2.pack(1)))
         assert await other == 1
+        abandoned = asyncio.create_task(lost_job.aresult(30))
+        await until(lambda: bool(router.waiters))
+        abandoned.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoned
+        assert default.required()._async._exchange.next_time() == NEVER
 
     run(main)
 
@@ -137,6 +145,19 @@ def test_time_is_up(router: FakeRouter, quick: None) -> None:
         router.deaf = -1
         with pytest.raises(TimeoutError, match="no answer"):
             await handles[0].aresult(0.1)
+
+    run(main)
+
+
+def test_a_short_time_is_kept_beside_a_long_one(router: FakeRouter) -> None:
+    async def main() -> None:
+        handle = await add.adelay(1)
+        waiting = asyncio.create_task(handle.aresult(30))
+        await until(lambda: bool(router.waiters))
+        begun = time.monotonic()
+        assert await default.required().aresults([handle], 0.1) == {}
+        assert time.monotonic() - begun < RESEND_S / 2
+        waiting.cancel()
 
     run(main)
 
