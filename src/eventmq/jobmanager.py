@@ -22,7 +22,7 @@ import zmq
 
 from eventmq import limits
 from eventmq.net.signals import SignalHandler, Wakeup
-from eventmq.net.sockets import tune
+from eventmq.net.tuning import tune
 from eventmq.settings import Settings
 from eventmq.workers import effects, messages
 from eventmq.workers.foreman import Foreman, Rules

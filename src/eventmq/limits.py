@@ -35,8 +35,8 @@ QUEUES_MAX = 10_000
 QUEUES_PER_MANAGER_MAX = 1_000
 """Queues that one job manager may announce."""
 
-CREDIT_MAX = 100_000
-"""Jobs that a manager may ask for at a time; more takes effect as they are sent. Free slots are listed one by one."""
+CREDIT_MAX = 10_000
+"""Jobs that a manager may ask for at a time; more takes effect as they are sent. `Router.queues` lists each."""
 
 ABOUT_BYTES_MAX = 4_096
 """What a manager may tell of itself in INFORM, encoded."""

@@ -109,7 +109,10 @@ class Administrative(Core):
                 }
                 for id, manager in self.pool.managers.items()
             },
-            "connected_queues": {queue: [text_of(id) for id in ids] for queue, ids in self.queues.items()},
+            "connected_queues": {
+                queue: [text_of(manager.id) for crew in crews for manager in crew.idle]
+                for queue, crews in self.pool.serving.items()
+            },
         }
 
     def show_schedulers(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import zmq
 
-from eventmq.net.sockets import tune
+from eventmq.net.tuning import tune
 
 Dealer = zmq.Socket[bytes]
 

@@ -17,21 +17,7 @@ from eventmq import limits
 from eventmq.broker.outbox import Send
 from eventmq.broker.pool import PeerId
 from eventmq.errors import SettingsError
-
-
-def tune(socket: zmq.Socket[bytes]) -> None:
-    """Options that every socket of ours has, bound or connecting."""
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.SNDHWM, limits.HWM_MESSAGES)
-    socket.setsockopt(zmq.RCVHWM, limits.HWM_MESSAGES)
-    socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES_MAX)
-    socket.setsockopt(zmq.RECONNECT_IVL, limits.RECONNECT_MS)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, limits.RECONNECT_MS_MAX)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_MS)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+from eventmq.net.tuning import tune
 
 
 class RouterSockets:
