@@ -30,8 +30,11 @@ WITHIN_S = 20.0
 """Deadline of waits that are not themselves what a test measures."""
 
 LATER = "import time; now = time.time; time.time = lambda: now() + {seconds}; "
-RUN = "from eventmq.cli.main import main; main()"
-"""What runs `eventmq` in a process whose wall clock may be ahead."""
+RUN = "from eventmq.cli.main import {0}; {0}()"
+"""What runs a command in a process whose wall clock may be ahead."""
+
+ROUTERS = ("EVENTMQ_STORE", "EVENTMQ_FRONTEND_ADDR", "EVENTMQ_BACKEND_ADDR", "EVENTMQ_ADMINISTRATIVE_ADDR")
+"""What the Router is told through its environment, unless a test gives it a file."""
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
@@ -154,14 +157,19 @@ class System:
 
     # ---- processes -----------------------------------------------------------------------------------
 
-    def start_router(self, later_s: float = 0.0, **settings: str) -> Process:
+    def start_router(self, later_s: float = 0.0, file: Path | None = None) -> Process:
         """A Router that answers.
 
         Args:
             later_s: How far its wall clock is ahead.
+            file: Its settings, in the place of ours.
         """
         ahead = LATER.format(seconds=later_s) if later_s else ""
-        router = self.start("router", [sys.executable, "-c", ahead + RUN, "router"], **settings)
+        environ = self.environ({})
+        if file:
+            environ = {key: value for key, value in environ.items() if key not in ROUTERS}
+            environ["EVENTMQ_CONFIG_FILE"] = str(file)
+        router = self.start("router", [sys.executable, "-c", ahead + RUN.format("main"), "router"], environ)
         until(lambda: self.answers() or not router.running, "the Router answers")
         assert router.running, router.log
         return router
@@ -169,30 +177,28 @@ class System:
     def start_manager(self, name: str = "manager", workers: int = 2, **settings: str) -> Process:
         """A job manager whose workers are all ready."""
         ask = {"EVENTMQ_NAME": name, "EVENTMQ_CONCURRENT_JOBS": str(workers), **settings}
-        manager = self.start(name, [sys.executable, "-c", RUN, "jobmanager", "system_jobs"], **ask)
+        command = [sys.executable, "-c", RUN.format("main"), "jobmanager", "system_jobs"]
+        manager = self.start(name, command, self.environ(ask))
         until(lambda: self.slots(name) >= workers or not manager.running, f"{name} has {workers} workers ready")
         assert manager.running, manager.log
         return manager
 
-    def start(self, name: str, command: list[str], **settings: str) -> Process:
-        """Any process with this system's settings."""
-        process = Process(name, command, self.folder, self.environ(settings))
+    def start(self, name: str, command: list[str], environ: dict[str, str] | None = None) -> Process:
+        """Any process; its environment is this system's unless told otherwise."""
+        process = Process(name, command, self.folder, environ or self.environ({}))
         self.processes.append(process)
         return process
 
-    def run(self, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """`eventmq` with these arguments, to its end."""
-        command = [sys.executable, "-m", "eventmq", *arguments]
-        settings = self.environ(environ or {})
-        return subprocess.run(command, cwd=JOBS, env=settings, capture_output=True, text=True, timeout=WITHIN_S)
+    def run(self, *arguments: str, program: str = "main", **settings: str) -> subprocess.CompletedProcess[str]:
+        """A command with these arguments, to its end: `eventmq`, or another one of `cli.main`."""
+        command = [sys.executable, "-c", RUN.format(program), *arguments]
+        environ = self.environ(settings)
+        return subprocess.run(command, cwd=JOBS, env=environ, capture_output=True, text=True, timeout=WITHIN_S)
 
     def environ(self, settings: dict[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVENTMQ_", "EMQ_"))}
         ours = {
-            "EVENTMQ_STORE": f"sqlite:///{self.store}",
-            "EVENTMQ_FRONTEND_ADDR": self.frontend,
-            "EVENTMQ_BACKEND_ADDR": self.backend,
-            "EVENTMQ_ADMINISTRATIVE_ADDR": self.administrative,
+            **dict(zip(ROUTERS, (f"sqlite:///{self.store}", *self.addresses), strict=True)),
             "EVENTMQ_WORKER_ADDR": self.backend,
             "EMQ_BROKER_ADDR": self.frontend,
         }
@@ -204,6 +210,11 @@ class System:
             orphans = process.children()
             process.kill()
             until(lambda orphans=orphans: not any(map(alive, orphans)), "workers go with their manager")
+
+    @property
+    def addresses(self) -> tuple[str, str, str]:
+        """Where the Router listens: frontend, backend, administrative."""
+        return self.frontend, self.backend, self.administrative
 
     # ---- what can be seen ----------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ def test_jobs_end_while_it_is_away(system: System, number: int) -> None:
 def test_a_second_router_on_its_store_ends_at_once_and_says_who_holds_it(system: System) -> None:
     router = system.start_router()
     elsewhere = {f"EVENTMQ_{name}_ADDR": "tcp://127.0.0.1:*" for name in ("FRONTEND", "BACKEND", "ADMINISTRATIVE")}
-    second = system.run("router", environ=elsewhere)
+    second = system.run("router", **elsewhere)
     assert second.returncode == 1
     assert f"is locked by another Router: pid {router.pid} on " in second.stderr
     assert "Traceback" not in second.stderr

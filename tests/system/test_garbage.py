@@ -198,25 +198,26 @@ def test_every_refusal_is_counted_under_its_reason(served: System) -> None:
     assert served.ask("STATUS")["refusals"] == dict.fromkeys((*reasons, "conflict", "unknown_peer"), 7)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_body_of_100_mb_costs_its_sender_the_connection(served: System, name: str) -> None:
-    with Peer(served, name) as peer:
-        monitor = peer.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        peer.socket.send_multipart([b"", v2.VERSION, b"REQUEST", bytes(100 << 20)])
-        assert monitor.poll(10_000), "the Router closes the connection"
+def test_a_body_of_100_mb_costs_its_sender_the_connection(served: System) -> None:
+    body = bytes(100 << 20)
+    for name in COMMANDS:
+        with Peer(served, name) as peer:
+            monitor = peer.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            peer.socket.send_multipart([b"", v2.VERSION, b"REQUEST", body])
+            assert monitor.poll(10_000), f"the Router closes the connection to its {name}"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_bytes_that_are_no_zeromq_and_connections_that_come_and_go(served: System, name: str) -> None:
-    address = parse(getattr(served, name))
+def test_bytes_that_are_no_zeromq_and_connections_that_come_and_go(served: System) -> None:
+    places = [parse(address) for address in served.addresses]
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
     said = [b"", os.urandom(500), b"GET / HTTP/1.1\r\n\r\n", greeting[:12], greeting, greeting + os.urandom(200)]
     connections = []
-    for n in range(600):
-        connections.append(connection := socket.create_connection((address.host, address.port), 5))
+    for n in range(1_500):
+        place = places[n % len(places)]
+        connections.append(connection := socket.create_connection((place.host, place.port), 5))
         with contextlib.suppress(ConnectionError):
-            connection.sendall(said[n % len(said)])
-        if n % 3:
+            connection.sendall(said[n // 3 % len(said)])
+        if n % 7:
             connections.pop().close()
     for connection in connections:
         connection.close()

@@ -100,3 +100,8 @@ def anything(value: Any) -> int:
 def unmarked() -> int:
     """Importable, but no job."""
     return 1
+
+
+@job
+def repeat(text: str, times: int) -> str:
+    return text * times
