@@ -820,3 +820,17 @@ def test_1_0_beats_every_three_seconds_and_gives_up_after_fifteen(old: OldRouter
     assert len(old.take(b"HEARTBEAT")) == 4
     old.manager.pass_time(6)
     assert old.manager.connects == 2
+
+
+def test_people_hear_of_it_when_no_router_answers_and_not_all_the_time() -> None:
+    manager = Manager()
+    manager.ready(1, 2)
+    manager.pass_time(foreman.UNANSWERED_S - 1)
+    assert manager.reports == []
+    manager.pass_time(20)
+    assert [text for text in manager.reports if "no Router answers" in text] == manager.reports
+    assert len(manager.reports) == 1
+    manager.accept()
+    manager.reports.clear()
+    manager.pass_time(3)
+    assert manager.reports == []
