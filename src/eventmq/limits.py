@@ -64,7 +64,7 @@ VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 
 # ---- memory ----------------------------------------------------------------------------------
 
-HEAD_JOBS_MAX = 50_000
+HEAD_JOBS_MAX = 100_000
 """Waiting jobs of one queue held in memory (about 500 bytes each); the rest stay in the store and come in pages."""
 
 HEADS_BYTES_MAX = 64 << 20
