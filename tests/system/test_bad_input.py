@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from system_jobs import anything, complain, double, repeat
 
-from eventmq import InvalidJob, JobFailed, JobNotFound, defer_job, limits
+from eventmq import InvalidJob, JobFailed, JobHandle, JobHandles, JobNotFound, defer_job, limits
 
 from .processes import System
 
@@ -118,18 +118,14 @@ def test_a_value_that_cannot_be_sent_back(served: System) -> None:
 
 
 def test_long_failures_of_many_jobs_arrive(served: System) -> None:
-    """Together they are more than one message may be."""
+    """Asked for at once, they are more than one message may be."""
     jobs = complain.map([(20_000,)] * 600)
-    with pytest.raises(JobFailed, match="xxxx"):
-        jobs.results(20)
-    for handle in jobs:
-        with pytest.raises(JobFailed):
-            handle.result(20)
+    for asked in (jobs, JobHandles(JobHandle(str(handle)) for handle in jobs)):
+        with pytest.raises(JobFailed, match="xxxx"):
+            asked.results(20)
 
 
 def test_an_id_that_nobody_knows(served: System) -> None:
-    from eventmq import JobHandle
-
     with pytest.raises(JobNotFound, match="never accepted, or its outcome is forgotten"):
         JobHandle("0" * 32).result(5)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from system_jobs import hold
 
-from eventmq import JobHandle
+from eventmq import Client
+from eventmq.client.ids import new_id
+from eventmq.protocol.calls import pack_call
+from eventmq.protocol.v2 import Job
 
 from .processes import System, each_once, until
 
@@ -69,7 +73,8 @@ def test_it_is_killed_and_restarted_under_load(system: System) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_jobs_end_while_it_is_away(system: System, number: int) -> None:
-    """Managers keep what ended and report it to the next Router; what still runs goes on; what waits waits on."""
+    """Managers keep what ended and report it to the next Router; what still runs goes on, though another manager would
+    have room for it; a call that is under way waits for the next Router."""
     router = system.start_router()
     system.start_manager(workers=3)
     journal, first, second = system.journal(), system.folder / "first", system.folder / "second"
@@ -77,21 +82,46 @@ def test_jobs_end_while_it_is_away(system: System, number: int) -> None:
     goes_on = hold.delay(str(journal), str(second))
     for handle in (*ends, goes_on):
         journal.begun(handle)
-    waits = hold.delay(str(journal), str(first))
+    system.start_manager("idle", workers=2)
     router.signal(number)
     router.wait()
-    first.touch()
-    until(lambda: len(journal.runs(event="end")) == 2, "they end")
-    system.start_router()
-    restarted = time.monotonic()
+    with ThreadPoolExecutor() as threads:
+        call = threads.submit(hold.delay, str(journal), str(first))
+        first.touch()
+        until(lambda: len(journal.runs(event="end")) == 2, "they end")
+        system.start_router()
+        restarted = time.monotonic()
+        late = call.result(10)
     assert ends.results() == [1, 1]
-    assert waits.result() == 1
+    assert late.result() == 1
     assert time.monotonic() - restarted < 5.0  # not only after the time to wait for managers that do not come
     assert goes_on.status == "running"
     second.touch()
-    assert JobHandle(str(goes_on)).result() == 1
-    each_once(journal, [*ends, goes_on, waits])
+    assert goes_on.result() == 1
+    each_once(journal, [*ends, goes_on, late])
     assert system.count("redelivered") == 0
+
+
+def test_a_request_repeated_over_a_restart_is_acknowledged_and_runs_once(system: System) -> None:
+    """What a client does that has not seen the ACK: the same ids again, while the job runs and after its end."""
+    router = system.start_router()
+    system.start_manager(workers=2)
+    journal, gate = system.journal(), system.folder / "gate"
+    call = pack_call((str(journal), str(gate)), {})
+    jobs = [Job(new_id(), "default", "system_jobs.hold", call) for _ in range(4)]
+    with Client(system.frontend) as client:
+        client.submit(jobs)
+        until(lambda: len(journal.runs()) == 2, "two run, two wait")
+        for _ in range(2):
+            client.submit(jobs)
+            router.kill()
+            router = system.start_router()
+            client.submit(jobs)
+            gate.touch()
+            assert {result.state for result in client.results([job.id for job in jobs], 20).values()} == {"succeeded"}
+        client.submit(jobs)
+    each_once(journal, [job.id for job in jobs])
+    assert system.count("duplicates") >= len(jobs)
 
 
 def test_a_second_router_on_its_store_ends_at_once_and_says_who_holds_it(system: System) -> None:

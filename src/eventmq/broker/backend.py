@@ -107,7 +107,6 @@ class Backend(Core):
         if len(v2.pack(body.about)) > limits.ABOUT_BYTES_MAX:
             raise InvalidMessageError(f"a manager tells of itself {limits.ABOUT_BYTES_MAX} bytes at most", "too_large")
         self._check_room(sender)
-        self.commit()
         before = self.pool.incarnations.get(incarnation)
         for stale in {before, self.pool.managers.get(sender)} - {None}:
             assert stale is not None
@@ -115,6 +114,7 @@ class Backend(Core):
             if stale is not before:
                 self.ledger.give_back(self.ledger.held_by(stale), begun=True)
         self._forget_namesake(incarnation)
+        self.commit()
         manager = self._join(sender, 2, incarnation, body.queues)
         manager.about = body.about
         verdicts = [

@@ -54,13 +54,13 @@ class Backlog:
 
     __slots__ = ("edge", "head", "lanes", "name", "paged", "ranks", "room")
 
-    def __init__(self, name: str, room: Room, paged: int = 0) -> None:
+    def __init__(self, name: str, room: Room, paged: int = 0, edge: Key | None = None) -> None:
         self.name = name
         self.room = room
         self.lanes: dict[int, deque[Job]] = {}
         self.ranks: list[int] = []
         self.paged = paged
-        self.edge: Key | None = FIRST if paged else None
+        self.edge = edge
         self.head = 0
 
     def __len__(self) -> int:
@@ -71,11 +71,11 @@ class Backlog:
         return self.head >= limits.HEAD_JOBS_MAX or (self.room.full and self.head >= limits.SMALL_PAGE_JOBS)
 
     def belongs_in_store(self, job: Job) -> bool:
-        """Whether a new job has to go to the store only. Says yes for a job behind the edge, and for one behind
+        """Whether a job has to go to the store only. Says yes for a job behind the edge, and for one behind
         everything in memory when that is full; one that overtakes what is in memory always comes in."""
         if self.edge is not None:
             return key(job) >= self.edge
-        return self.full and -job.priority >= self.ranks[-1]
+        return self.full and key(job) > key(self.lanes[self.ranks[-1]][-1])
 
     def page_out(self, job: Job) -> None:
         """Counts a job that is only in the store from now on."""
@@ -155,13 +155,14 @@ class Backlog:
         assert self.edge is not None
         return (self.edge[0], self.edge[1] - 1)
 
-    def fill(self, jobs: list[Job], more: bool) -> None:
-        """Takes in the page behind `before_edge`; `more` says whether the store may hold another one."""
+    def fill(self, jobs: list[Job], last: Job | None) -> None:
+        """Takes in what was only in the store of the page behind `before_edge`; `last` is the last job of that page,
+        None if the store holds no other page."""
         for job in jobs:
             self.push(job)
         self.paged -= len(jobs)
-        if more:
-            rank, seq = key(jobs[-1])
+        if last is not None:
+            rank, seq = key(last)
             self.edge = (rank, seq + 1)
         else:
             self.paged, self.edge = 0, None

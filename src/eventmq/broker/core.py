@@ -191,6 +191,9 @@ class Core(ABC):
 
     def _open_ledger(self) -> Ledger:
         ledger = Ledger(self.store, self.pool, self.policy.result_ttl_s, self.policy.crash_limit, self.wall)
+        if ledger.changes:
+            self.store.apply(ledger.changes)
+            ledger.applied()
         ledger.refill(self.wall)
         return ledger
 

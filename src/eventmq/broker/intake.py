@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 
 from eventmq import limits
+from eventmq.broker import backlog as backlogs
+from eventmq.broker import timers
 from eventmq.broker.admission import fault, options_of
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
@@ -26,6 +28,7 @@ class Intake:
         backlogs: Waiting jobs by queue.
         timers: Delayed jobs.
         changes: What this turn wants remembered.
+        let_go: Jobs that left memory in this turn by id; the store may not have them yet.
         counts: Since start: `accepted`, `duplicates`, and what the ledger counts.
         epoch: How often this store was opened by a Router.
         kept: Ended jobs that the store still keeps.
@@ -38,6 +41,7 @@ class Intake:
         self.store = store
         self.live: dict[str, Job] = {}
         self.changes = Changes()
+        self.let_go: dict[str, Job] = {}
         self.counts: Counter[str] = Counter()
         snapshot = store.load()
         self.epoch = snapshot.epoch
@@ -45,8 +49,9 @@ class Intake:
         self.kept = snapshot.ended
         self.next_seq = snapshot.next_seq
         self.room = Room()
-        self.backlogs = {queue: Backlog(queue, self.room, paged) for queue, paged in snapshot.paged.items()}
-        self.timers = Timers(snapshot.delayed)
+        self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
+        first = store.due(timers.FIRST, 1) if snapshot.delayed else []
+        self.timers = Timers(snapshot.delayed, (first[0].due, first[0].seq) if first else None)
         self.changed_queues: dict[str, None] = {}
         self.short_queues: dict[str, None] = dict.fromkeys(self.backlogs)
         for job in snapshot.jobs:
@@ -55,7 +60,11 @@ class Intake:
                 self.delay(job)
             else:
                 job.due = 0.0
-                self.backlog(job.queue).push(job)
+                self.put_back(job)
+
+    def _paged_backlog(self, queue: str, paged: int) -> Backlog:
+        (first,) = self.store.page(queue, backlogs.FIRST, 1)
+        return Backlog(queue, self.room, paged, backlogs.key(first))
 
     # ---- in ----------------------------------------------------------------------------------------
 
@@ -73,13 +82,14 @@ class Intake:
                 good.append(job)
             else:
                 refusals.append(refusal)
-        known = self._known(good)
-        live = self.live
+        live, let_go = self.live, self.let_go
+        records = self.store.find([job.id for job in good if job.id not in live])
+        known = {record.job.id: record.job for record in records}
         added = self.changes.added
         backlog: Backlog | None = None
         for job in good:
             other = known.get(job.id) if known else None
-            other = other or live.get(job.id)
+            other = other or live.get(job.id) or let_go.get(job.id)
             if other is not None:
                 self.counts["duplicates"] += 1
                 if other.name != job.name or other.payload != job.payload or other.queue != job.queue:
@@ -108,19 +118,11 @@ class Intake:
             return None
         return Refusal(job.id, "too_large", f"there are {limits.QUEUES_MAX} queues already")
 
-    def _known(self, jobs: list[Job]) -> dict[str, Job]:
-        """Those of the ids that are not in memory but exist: in the store, or spilled in this turn."""
-        live = self.live
-        records = self.store.find([job.id for job in jobs if job.id not in live])
-        known = {record.job.id: record.job for record in records}
-        for job in self.changes.spilled + self.changes.delayed:
-            known[job.id] = job
-        return known
-
     def _place(self, backlog: Backlog, job: Job) -> None:
         """A new job of a queue whose head is full: into the store only, or in place of the last one in memory."""
         if backlog.belongs_in_store(job):
             backlog.page_out(job)
+            self.let_go[job.id] = job
             self.changes.spilled.append(job)
             return
         self.live[job.id] = job
@@ -132,9 +134,26 @@ class Intake:
         """Memory lets go of the last job of a head that has become too long."""
         if backlog.full:
             last = backlog.pop_last()
-            del self.live[last.id]
-            backlog.page_out(last)
-            self.changes.paged_out.append(last.seq)
+            self._page_out(backlog, last)
+
+    def _page_out(self, backlog: Backlog, job: Job) -> None:
+        """Memory lets go of a waiting job. The store learns that it is due, if it was not: a paged job waits."""
+        self.let_go[job.id] = self.live.pop(job.id)
+        backlog.page_out(job)
+        if job.options:
+            self.changes.moved.append(moved(job))
+        self.changes.paged_out.append(job.seq)
+
+    def put_back(self, job: Job) -> None:
+        """A job in memory waits, at the place of its acceptance: in memory or, behind the edge, in the store."""
+        backlog = self.backlog(job.queue)
+        if backlog.belongs_in_store(job):
+            self._page_out(backlog, job)
+            self.short_queues[job.queue] = None
+        else:
+            backlog.push_back(job)
+            self._trim(backlog)
+        self.changed_queues[job.queue] = None
 
     # ---- later -------------------------------------------------------------------------------------
 
@@ -147,6 +166,7 @@ class Intake:
     def _accept_delayed(self, job: Job) -> None:
         if self.timers.belongs_in_store(job):
             self.timers.page_out(job)
+            self.let_go[job.id] = job
             self.changes.delayed.append(job)
         else:
             self.live[job.id] = job
@@ -154,10 +174,14 @@ class Intake:
             self.delay(job)
 
     def delay(self, job: Job) -> None:
-        """A job in memory is delayed; memory may have to let go of the one that is due last."""
-        last = self.timers.push(job)
+        """A job in memory is delayed; memory may have to let go of the one that is due last, be it this one."""
+        last: Job | None = job
+        if self.timers.belongs_in_store(job):
+            self.timers.page_out(job)
+        else:
+            last = self.timers.push(job)
         if last is not None:
-            del self.live[last.id]
+            self.let_go[last.id] = self.live.pop(last.id)
             self.changes.put_off.append(last.seq)
 
     def wake(self, wall: float) -> None:
@@ -165,16 +189,15 @@ class Intake:
         for job in self.timers.pop_due(wall):
             move(job, "wake")
             job.due = 0.0
-            backlog = self.backlog(job.queue)
-            if backlog.belongs_in_store(job):
-                del self.live[job.id]
-                backlog.page_out(job)
-                self.changes.moved.append(moved(job))
-                self.changes.paged_out.append(job.seq)
-            else:
-                backlog.push_back(job)
-                self._trim(backlog)
-            self.changed_queues[job.queue] = None
+            self.put_back(job)
+
+    def take_out(self, job: Job) -> None:
+        """A job in memory leaves the place in which it is delayed or waits."""
+        if job.due:
+            self.timers.remove(job)
+        else:
+            self.backlogs[job.queue].remove(job)
+            self.short_queues[job.queue] = None
 
     def backlog(self, queue: str) -> Backlog:
         """The backlog of a queue, made when the queue is first heard of."""
@@ -192,21 +215,27 @@ class Intake:
         filled = False
         for queue in self.short_queues:
             backlog = self.backlogs[queue]
-            if not backlog.wants_page:
-                continue
-            asked = backlog.page_jobs
-            jobs = self.store.page(queue, backlog.before_edge, asked)
-            for job in jobs:
-                self.live[job.id] = job
-            backlog.fill(jobs, more=len(jobs) == asked)
+            jobs: list[Job] = []
+            while backlog.wants_page and not jobs:
+                asked = backlog.page_jobs
+                page = self.store.page(queue, backlog.before_edge, asked)
+                jobs = self._new_in_memory(page)
+                backlog.fill(jobs, page[-1] if len(page) == asked else None)
             self.changed_queues[queue] = None
             filled = filled or bool(jobs)
         self.short_queues = {}
         while self.timers.wants_page(wall):
-            jobs = self.store.due(self.timers.before_edge, limits.PAGE_JOBS)
-            self.live.update((job.id, job) for job in jobs)
-            self.timers.fill(jobs, more=len(jobs) == limits.PAGE_JOBS)
+            page = self.store.due(self.timers.before_edge, limits.PAGE_JOBS)
+            self.timers.fill(self._new_in_memory(page), page[-1] if len(page) == limits.PAGE_JOBS else None)
         return filled
+
+    def _new_in_memory(self, page: list[Job]) -> list[Job]:
+        """Those of a page that memory did not have. The others were read before and are handed out: the store is not
+        told of that, and the edge may have come back before them since."""
+        live = self.live
+        jobs = [job for job in page if job.id not in live]
+        live.update((job.id, job) for job in jobs)
+        return jobs
 
 
 def moved(job: Job, failure: bytes = b"") -> Moved:

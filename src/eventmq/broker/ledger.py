@@ -181,12 +181,7 @@ class Ledger(Intake):
         job.lease, job.due = 0, due
         self.changes.moved.append(moved(job, v2.pack(failure)))
         if not due:
-            self.backlog(job.queue).push_back(job)
-            self.changed_queues[job.queue] = None
-        elif self.timers.belongs_in_store(job):
-            del self.live[job.id]
-            self.timers.page_out(job)
-            self.changes.put_off.append(job.seq)
+            self.put_back(job)
         else:
             self.delay(job)
 
@@ -211,8 +206,7 @@ class Ledger(Intake):
                 job.attempt += 1
                 self.counts["redelivered"] += 1
                 self.changes.moved.append(moved(job))
-            self.backlog(job.queue).push_back(job)
-            self.changed_queues[job.queue] = None
+            self.put_back(job)
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
@@ -266,17 +260,15 @@ class Ledger(Intake):
             if record.state in lifecycle.TERMINAL:
                 return record.state, None
             job = record.job
-            place = self.timers if job.due > wall else self.backlog(job.queue)
+            place = self.timers if job.due else self.backlog(job.queue)
             place.paged -= 1
             job.due = 0.0
         elif job.lease:
             manager = self.leases[id][1]
             self._end(job, manager, "cancel", wall)
             return "killed", manager
-        elif job.due:
-            self.timers.remove(job)
         else:
-            self.backlogs[job.queue].remove(job)
+            self.take_out(job)
         self._end(job, None, "cancel", wall)
         return lifecycle.CANCELLED, None
 
@@ -285,6 +277,8 @@ class Ledger(Intake):
     def adopt(self, id: str, lease: int, manager: Manager, now: float) -> str:
         """A returning manager holds this hand-out. `keep`: it is (again) the current one; `kill`: it is not; `done`:
         the job has ended. To be called when all changes are applied."""
+        if not 0 < lease <= self.next_lease:
+            return "kill"  # no Router has ever handed that out
         current = self.leases.get(id)
         if current is not None:
             job, holder, since = current
@@ -295,10 +289,7 @@ class Ledger(Intake):
         waiting = self.live.get(id)
         if waiting is not None:
             job = waiting
-            if job.due:
-                self.timers.remove(job)
-            else:
-                self.backlogs[job.queue].remove(job)
+            self.take_out(job)
         else:
             record = next(iter(self.store.find([id])), None)
             if record is None:
@@ -326,4 +317,5 @@ class Ledger(Intake):
     def applied(self) -> None:
         """The turn's changes are durable."""
         self.changes = Changes()
+        self.let_go = {}
         self.ended = {}

@@ -26,8 +26,8 @@ class Timers:
         paged: Number of those that are only in the store.
     """
 
-    def __init__(self, paged: int = 0) -> None:
-        self.edge: Key | None = FIRST if paged else None
+    def __init__(self, paged: int = 0, edge: Key | None = None) -> None:
+        self.edge = edge
         self.paged = paged
         self._jobs: list[tuple[float, int, Job]] = []
 
@@ -85,12 +85,13 @@ class Timers:
         assert self.edge is not None
         return (self.edge[0], self.edge[1] - 1)
 
-    def fill(self, jobs: list[Job], more: bool) -> None:
-        """Takes in the page behind `before_edge`; `more` says whether the store may hold another one."""
+    def fill(self, jobs: list[Job], last: Job | None) -> None:
+        """Takes in what was only in the store of the page behind `before_edge`; `last` is the last job of that page,
+        None if the store holds no other page."""
         self._jobs += [(job.due, job.seq, job) for job in jobs]
         self.paged -= len(jobs)
-        if more:
-            self.edge = (jobs[-1].due, jobs[-1].seq + 1)
+        if last is not None:
+            self.edge = (last.due, last.seq + 1)
         else:
             self.paged, self.edge = 0, None
 
