@@ -96,7 +96,7 @@ def served(system: System) -> Iterator[System]:
         beats = pulse.beats
         until(lambda: pulse.beats > beats + 10 or pulse.error, "jobs are still done")
     assert pulse.error is None
-    assert pulse.longest_s < 5.0
+    assert pulse.longest_s < 20.0  # a busy machine may take long, a Router that hangs takes for ever
     assert router.running
     assert "Traceback" not in router.log
     assert len(router.log) < 50_000
