@@ -108,11 +108,12 @@ class Backend(Core):
             raise InvalidMessageError(f"a manager tells of itself {limits.ABOUT_BYTES_MAX} bytes at most", "too_large")
         self._check_room(sender)
         before = self.pool.incarnations.get(incarnation)
-        for stale in {before, self.pool.managers.get(sender)} - {None}:
-            assert stale is not None
-            self.pool.remove(stale)
-            if stale is not before:
-                self.ledger.give_back(self.ledger.held_by(stale), begun=True)
+        other = self.pool.managers.get(sender)
+        if before is not None:
+            self.pool.remove(before)
+        if other is not None and other is not before:
+            self.pool.remove(other)
+            self.ledger.give_back(self.ledger.held_by(other), begun=True)
         self._forget_namesake(incarnation)
         self.commit()
         manager = self._join(sender, 2, incarnation, body.queues)

@@ -48,13 +48,13 @@ class Waiters:
     def ended(self, endings: dict[str, Ending]) -> Iterator[tuple[PeerId, Result]]:
         """Whom to tell of jobs that ended; each is told once."""
         for generation in (self.young, self.old):
-            for id in generation.keys() & endings.keys():
+            for id in [id for id in endings if id in generation] if generation else ():
                 for peer in generation.pop(id):
                     yield peer, Result(id, *endings[id])
 
     def ended_1_0(self, endings: dict[str, Ending]) -> Iterator[tuple[PeerId, Result]]:
         """The same for clients that speak eMQP/1.0."""
-        for id in self.wire_1_0.keys() & endings.keys():
+        for id in [id for id in endings if id in self.wire_1_0]:
             yield self.wire_1_0.pop(id), Result(id, *endings[id])
 
     def grow_older(self, now: float) -> None:

@@ -305,7 +305,7 @@ class Exchange:
         self._unasked.pop(result.id, None)
         for waiting in self._waiting.pop(result.id, ()):
             waiting.results[result.id] = result
-            waiting.missing.discard(result.id)
+            waiting.missing.pop(result.id, None)
             if not waiting.missing:
                 self._close(waiting)
 

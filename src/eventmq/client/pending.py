@@ -125,7 +125,7 @@ class Waiting(Call):
 
     def __init__(self, ids: Iterable[str], deadline: float) -> None:
         super().__init__(deadline)
-        self.missing = set(ids)
+        self.missing = dict.fromkeys(ids)
         self.results: dict[str, v2.Result] = {}
 
 

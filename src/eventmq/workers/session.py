@@ -228,7 +228,7 @@ class SessionV2:
         return self._obey(body.verdicts)
 
     def _obey(self, verdicts: list[v2.Verdict]) -> News:
-        settled = {(verdict.id, verdict.lease) for verdict in verdicts if verdict.verdict != "keep"}
+        settled = dict.fromkeys((verdict.id, verdict.lease) for verdict in verdicts if verdict.verdict != "keep")
         kept = [o for sent in self._unacked.values() for o in sent.outcomes] + self._fresh
         self._fresh = [outcome for outcome in kept if (outcome.id, outcome.lease) not in settled]
         self._unacked.clear()
