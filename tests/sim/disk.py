@@ -1,0 +1,147 @@
+"""The store in a world where disks fill and the Router dies around a commit.
+
+What `apply` has returned from is there after every crash; of an `apply` in which the Router dies, all or nothing is.
+A `MemoryStore` is the model of what is durable; when a world has a real SQLite file too, both are told the same and
+must answer the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from eventmq.errors import StorageFull
+from eventmq.protocol.v2 import Job
+from eventmq.store.base import Changes, Ended, Record, Snapshot
+from eventmq.store.memory import MemoryStore
+from eventmq.store.sqlite import SqliteStore
+from sim.timeline import Violation
+
+
+class Row(NamedTuple):
+    """A job as it is stored: only here as a waiting or as a delayed one, or held in memory too; its end if it has."""
+
+    job: Job
+    paged: bool
+    put_off: bool
+    end: Ended | None
+
+
+class Killed(BaseException):
+    """The Router's process dies here and now."""
+
+
+class Disk:
+    """A `store.base.Store`.
+
+    Attributes:
+        model: What is durable.
+        full: There is no room.
+        kill: The Router dies in the next `apply`: `nothing` or `all` of it is durable then; "" = it does not.
+        applied: Number of times that something became durable.
+    """
+
+    def __init__(self, sqlite_path: str = "") -> None:
+        self.model = MemoryStore()
+        self.full = False
+        self.kill = ""
+        self.applied = 0
+        self._path = sqlite_path
+        self._real: SqliteStore | None = None
+
+    # ---- for the world -------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """A new Router process opens the store."""
+        if self._path:
+            self._real = SqliteStore(self._path, "none")
+
+    def crash(self) -> None:
+        """The Router's process is gone, and what it had open with it."""
+        if self._real is not None:
+            self._real.close()
+            self._real = None
+
+    def rows(self) -> Iterator[Row]:
+        """Every job that is there, in order of acceptance."""
+        rows = self.model._rows
+        return (Row(row.job, row.paged, row.put_off, row.end) for row in map(rows.__getitem__, self.model._seqs))
+
+    def id_of(self, seq: int) -> str:
+        return self.model._rows[seq].job.id
+
+    def created(self, id: str) -> float:
+        """Wall time at which a job was accepted."""
+        return self.model._rows[self.model._ids[id]].job.created
+
+    def has(self, id: str) -> bool:
+        return id in self.model._ids
+
+    def facts(self) -> dict[str, bytes]:
+        return self.model._facts
+
+    @property
+    def ended(self) -> int:
+        return self.model._ended
+
+    def replay(self) -> MemoryStore:
+        """A copy that another Router may load."""
+        return deepcopy(self.model)
+
+    # ---- the contract ----------------------------------------------------------------------------------
+
+    def load(self) -> Snapshot:
+        snapshot = self.model.load()
+        if self._real is not None:
+            self._compare("load", snapshot, self._real.load())
+        return snapshot
+
+    def apply(self, changes: Changes) -> None:
+        if self.full and (changes.added or changes.spilled or changes.delayed):
+            raise StorageFull("the simulated disk has no room")
+        point, self.kill = self.kill, ""
+        if point == "nothing":
+            raise Killed(point)
+        self.model.apply(changes)
+        self.applied += 1
+        if self._real is not None:
+            self._real.apply(changes)
+        if point:
+            raise Killed(point)
+
+    def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
+        jobs = self.model.page(queue, after, limit)
+        if self._real is not None:
+            self._compare("page", jobs, self._real.page(queue, after, limit))
+        return jobs
+
+    def due(self, after: tuple[float, int], limit: int) -> list[Job]:
+        jobs = self.model.due(after, limit)
+        if self._real is not None:
+            self._compare("due", jobs, self._real.due(after, limit))
+        return jobs
+
+    def find(self, ids: list[str]) -> list[Record]:
+        records = self.model.find(ids)
+        if self._real is not None:
+            real = {record.job.id: record for record in self._real.find(ids)}
+            self._compare("find", {record.job.id: record for record in records}, real)
+        return records
+
+    def forget(self, now: float, rows: int, keep: int) -> int:
+        forgotten = self.model.forget(now, rows, keep)
+        if self._real is not None:
+            self._compare("forget", forgotten, self._real.forget(now, rows, keep))
+        return forgotten
+
+    def info(self) -> dict[str, Any]:
+        return {**self.model.info(), "room": not self.full}
+
+    def close(self) -> None:
+        """The Router ends in order; the model stays for the next one."""
+        self.crash()
+
+    def _compare(self, what: str, expected: object, got: object) -> None:
+        if expected != got:
+            raise Violation(f"{what}: SQLite says {got}, the model {expected}")

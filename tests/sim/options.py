@@ -1,0 +1,141 @@
+"""What one seed decides: the world's size, its speeds, its jobs, its faults. Drawn first, printed first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from random import Random
+
+PROFILES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "calm": (2, ()),
+    "router": (4, ("router_crash", "router_stop", "router_pause", "slow_disk", "wall_jump")),
+    "network": (3, ("break", "half_open", "cut", "lossy", "wall_jump")),
+    "managers": (3, ("manager_crash", "host_crash", "manager_pause", "manager_stop", "worker_crash")),
+    "workers": (2, ("worker_crash", "router_crash")),
+    "clients": (2, ("client_crash", "break", "router_crash")),
+    "liars": (2, ("lie", "router_crash", "break")),
+    "disk": (1, ("disk_full", "slow_disk", "router_crash")),
+    "everything": (5, ()),
+}
+"""Name → (share of the seeds, what may go wrong). `everything` draws its faults from all."""
+
+FAULTS = (*dict.fromkeys(kind for _, kinds in PROFILES.values() for kind in kinds), "repeat")
+
+
+@dataclass(frozen=True)
+class Options:
+    """One world.
+
+    Attributes:
+        seed: Everything else follows from it.
+        profile: What kind of trouble, see `PROFILES`.
+        faults: Kinds of trouble.
+        fault_every_s: Mean time between two of them.
+        fault_s: How long there is trouble; then there must be none.
+        managers: Workers of each job manager.
+        queues: Names; the first manager serves all of them.
+        clients: How many.
+        batches: How many times clients enqueue, all together.
+        batch_jobs: Jobs in one batch, at most.
+        priorities: How many different ones.
+        slow_share: Part of the jobs that run for seconds.
+        slow_s: How long those run, at most.
+        fail_share: Part that raise.
+        crash_share: Part that take down their worker, some of them each time.
+        stuck_share: Part that never end by themselves and have a timeout.
+        delay_share: Part that are to run later.
+        retry_share: Part that are tried again when they fail.
+        expire_share: Part that are not to begin late.
+        cancel_share: Part of the batches that are cancelled.
+        latency_s: Of the network, one way.
+        jitter_s: And how much more it may be.
+        turn_s: What a turn of the Router takes.
+        sync_s: What making something durable takes.
+        receive_max: Messages that the Router reads of one socket in one turn.
+        head_jobs: Jobs of a queue that the Router holds in memory.
+        page_jobs: Jobs that it reads at once.
+        heads_bytes: Payload bytes that it holds.
+        timers: Delayed jobs that it holds.
+        answers: Jobs that it looks up for questions in one turn.
+        max_job_count: Jobs after which a worker is replaced; 0 = never.
+        sqlite: The store is a real SQLite file.
+    """
+
+    seed: int
+    profile: str
+    faults: tuple[str, ...]
+    fault_every_s: float
+    fault_s: float
+    managers: tuple[int, ...]
+    queues: tuple[str, ...]
+    clients: int
+    batches: int
+    batch_jobs: int
+    priorities: int
+    slow_share: float
+    slow_s: float
+    fail_share: float
+    crash_share: float
+    stuck_share: float
+    delay_share: float
+    retry_share: float
+    expire_share: float
+    cancel_share: float
+    latency_s: float
+    jitter_s: float
+    turn_s: float
+    sync_s: float
+    receive_max: int
+    head_jobs: int
+    page_jobs: int
+    heads_bytes: int
+    timers: int
+    answers: int
+    max_job_count: int
+    sqlite: bool = field(default=False)
+
+    def __str__(self) -> str:
+        return " ".join(f"{each.name}={getattr(self, each.name)}" for each in fields(self))
+
+
+def draw(seed: int, profile: str = "") -> Options:
+    """The options of a seed, or of a seed in a given profile."""
+    rng = Random(f"options {seed}")
+    drawn = rng.choices(list(PROFILES), [share for share, _ in PROFILES.values()])[0]
+    profile = profile or drawn
+    kinds = PROFILES[profile][1]
+    kinds = tuple(rng.sample(kinds or FAULTS, rng.randint(1, len(kinds or FAULTS)))) if profile != "calm" else ()
+    small = rng.random() < 0.5
+    return Options(
+        seed=seed,
+        profile=profile,
+        faults=kinds,
+        fault_every_s=rng.choice((0.5, 2.0, 2.0, 5.0)),
+        fault_s=rng.choice((8.0, 15.0, 15.0, 40.0)),
+        managers=tuple(rng.choice((1, 2, 4)) for _ in range(rng.choice((1, 2, 2, 3)))),
+        queues=tuple(f"q{n}" for n in range(rng.choice((1, 1, 2, 3)))),
+        clients=rng.choice((1, 2, 3)),
+        batches=rng.choice((3, 8, 15)),
+        batch_jobs=rng.choice((1, 5, 20)),
+        priorities=rng.choice((1, 2, 3)),
+        slow_share=rng.choice((0.0, 0.1, 0.5)),
+        slow_s=rng.choice((1.0, 4.0, 20.0)),
+        fail_share=rng.choice((0.0, 0.1, 0.3)),
+        crash_share=rng.choice((0.0, 0.1)) if profile not in ("calm", "router") else 0.0,
+        stuck_share=rng.choice((0.0, 0.05)),
+        delay_share=rng.choice((0.0, 0.0, 0.3)),
+        retry_share=rng.choice((0.0, 0.3)),
+        expire_share=rng.choice((0.0, 0.0, 0.2)),
+        cancel_share=rng.choice((0.0, 0.0, 0.3)),
+        latency_s=rng.choice((0.0001, 0.0005, 0.02)),
+        jitter_s=rng.choice((0.0001, 0.001, 0.05)),
+        turn_s=rng.choice((0.00005, 0.0005)),
+        sync_s=rng.choice((0.0002, 0.002, 0.03)),
+        receive_max=rng.choice((256, 256, 8, 1)),
+        head_jobs=rng.choice((2, 5, 10)) if small else 50_000,
+        page_jobs=rng.choice((1, 3, 7)) if small else 1_000,
+        heads_bytes=rng.choice((40, 400, 64 << 20)) if small else 64 << 20,
+        timers=rng.choice((1, 2, 6)) if small else 50_000,
+        answers=rng.choice((1, 7)) if small else 500,
+        max_job_count=rng.choice((0, 0, 0, 5)),
+        sqlite=rng.random() < 0.02,
+    )

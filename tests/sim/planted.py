@@ -1,0 +1,325 @@
+"""Real mistakes, planted one at a time: a simulator that does not see one of them is not done.
+
+Each is a patch of a few lines of the package, put in place for one run and taken away again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from eventmq.broker.backend import Backend
+from eventmq.broker.backlog import Backlog
+from eventmq.broker.core import Core
+from eventmq.broker.intake import Intake
+from eventmq.broker.ledger import Ledger
+from eventmq.broker.outbox import Outbox
+from eventmq.broker.pool import Manager
+from eventmq.client.exchange import Exchange
+from eventmq.workers.pool import Pool
+from eventmq.workers.session import NOTHING, News, SessionV2
+
+Method = Callable[..., Any]
+
+
+class Plant(NamedTuple):
+    """A mistake: in which method of which class, and what stands there instead, made from what was right."""
+
+    owner: type
+    method: str
+    wrong: Callable[[Any], Any]
+
+
+PLANTED: dict[str, Plant] = {}
+
+
+def plant(owner: type, method: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    """Adds a mistake; the decorated function is given the right method and returns the wrong one."""
+
+    def add(wrong: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        PLANTED[wrong.__name__] = Plant(owner, method, wrong)
+        return wrong
+
+    return add
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """With this mistake in the package; "" = none."""
+    if not name:
+        yield
+        return
+    owner, method, wrong = PLANTED[name]
+    right = owner.__dict__[method]
+    setattr(owner, method, wrong(right))
+    try:
+        yield
+    finally:
+        setattr(owner, method, right)
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """Instead of doing something."""
+
+
+# ---- the Router and its store ------------------------------------------------------------------------
+
+
+@plant(Core, "commit")
+def ack_before_commit(right: Method) -> Method:
+    """What a turn decided becomes durable one turn later."""
+
+    def commit(self: Any) -> None:
+        late = self.__dict__.get("_late")
+        now, self._late = self.ledger.changes, None
+        if late:
+            self.ledger.changes = late
+            self.store.apply(late)
+        if now:
+            self._late = now
+        for peer, result in self.waiters.ended(self.ledger.ended):
+            self.outbox.tell(peer, result)
+        self.ledger.applied()
+
+    return commit
+
+
+@plant(Core, "commit")
+def outcomes_not_stored(right: Method) -> Method:
+    """The end of a job stays in memory."""
+
+    def commit(self: Any) -> None:
+        self.ledger.changes.ended.clear()
+        right(self)
+
+    return commit
+
+
+@plant(Core, "holding")
+def no_hold(right: property) -> property:
+    """After a restart jobs are handed out before their managers are back."""
+    return property(lambda self: self.received_disconnect)
+
+
+@plant(Backend, "_join")
+def managers_not_remembered(right: Method) -> Method:
+    """A restarted Router does not know for whom to wait."""
+
+    def join(self: Any, *args: Any) -> Manager:
+        manager: Manager = right(self, *args)
+        self.ledger.changes.facts.clear()
+        return manager
+
+    return join
+
+
+@plant(Ledger, "__init__")
+def leases_again(right: Method) -> Method:
+    """A restarted Router gives out the same numbers again."""
+
+    def init(self: Any, *args: Any) -> None:
+        right(self, *args)
+        self.next_lease = 1 << 32
+
+    return init
+
+
+@plant(Core, "forgive")
+def no_forgiveness(right: Method) -> Method:
+    """Time in which the Router stood still counts against its peers."""
+    return nothing
+
+
+@plant(Intake, "accept")
+def dedupe_dropped(right: Method) -> Method:
+    """A job that has ended or is only in the store is not recognised when it is sent again."""
+
+    class Forgetful:
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.store, name)
+
+        def find(self, ids: list[str]) -> list[Any]:
+            return []
+
+    def accept(self: Any, *args: Any) -> Any:
+        store, self.store = self.store, Forgetful(self.store)
+        try:
+            return right(self, *args)
+        finally:
+            self.store = store
+
+    return accept
+
+
+# ---- hand-outs and outcomes ----------------------------------------------------------------------------
+
+
+@plant(Ledger, "settle")
+def no_lease_check(right: Method) -> Method:
+    """Whoever names a running job decides it."""
+
+    def settle(self: Any, outcomes: list[Any], manager: Manager, *times: float) -> None:
+        for outcome in outcomes:
+            job, holder, _ = self.leases.get(outcome.id) or (None, manager, 0.0)
+            current = replace(outcome, lease=job.lease) if job is not None else outcome
+            right(self, [current], holder, *times)
+
+    return settle
+
+
+@plant(Ledger, "adopt")
+def keep_what_is_stale(right: Method) -> Method:
+    """A manager may keep a hand-out that another one took the place of."""
+
+    def adopt(self: Any, *args: Any) -> str:
+        verdict: str = right(self, *args)
+        return "keep" if verdict == "kill" else verdict
+
+    return adopt
+
+
+@plant(Manager, "credit")
+def credit_forgotten(right: property) -> property:
+    """Jobs that were sent do not use up credit."""
+    return property(lambda self: self.limit)
+
+
+@plant(Intake, "put_back")
+def give_back_forgets(right: Method) -> Method:
+    """A job that comes back is not put into its queue."""
+    return nothing
+
+
+@plant(Ledger, "give_back")
+def attempt_not_counted(right: Method) -> Method:
+    """A job that may have run is handed out again as the same attempt."""
+    return lambda self, jobs, begun=False: right(self, jobs)
+
+
+@plant(Ledger, "give_back")
+def attempt_always_counted(right: Method) -> Method:
+    """A job that was never begun uses up an attempt."""
+    return lambda self, jobs, begun=False: right(self, jobs, begun=True)
+
+
+@plant(Ledger, "cancel")
+def cancel_forgotten(right: Method) -> Method:
+    """A waiting job is said to be cancelled and is not."""
+    return lambda self, id, wall: right(self, id, wall) if id not in self.live else ("cancelled", None)
+
+
+@plant(Outbox, "send")
+def cancelled_and_running(right: Method) -> Method:
+    """Nobody tells the manager that a job was cancelled."""
+
+    def send(self: Any, socket: str, peer: bytes, frames: list[bytes]) -> None:
+        if frames[2] != b"KILL":
+            right(self, socket, peer, frames)
+
+    return send
+
+
+# ---- queues and timers -----------------------------------------------------------------------------------
+
+
+@plant(Backlog, "before_edge")
+def page_off_by_one(right: property) -> property:
+    """The first job of each page is left out."""
+    return property(lambda self: self.edge)
+
+
+@plant(Backlog, "push_back")
+def back_of_the_line(right: Method) -> Method:
+    """A job that comes back goes behind all others."""
+    return Backlog.push
+
+
+@plant(Intake, "delay")
+def timer_lost(right: Method) -> Method:
+    """A delayed job is stored, and nobody looks at the clock for it."""
+    return nothing
+
+
+@plant(Intake, "take_out")
+def no_page_wanted(right: Method) -> Method:
+    """When the last job in memory is cancelled, the rest of its queue is not read."""
+
+    def take_out(self: Any, job: Any) -> None:
+        (self.timers if job.due else self.backlogs[job.queue]).remove(job)
+
+    return take_out
+
+
+# ---- managers and clients ----------------------------------------------------------------------------------
+
+
+@plant(SessionV2, "_reply")
+def outcome_dropped_early(right: Method) -> Method:
+    """A manager forgets an outcome when it has sent it."""
+
+    def reply(self: Any, n: int, *args: Any) -> None:
+        right(self, n, *args)
+        del self._unacked[n]
+
+    return reply
+
+
+@plant(SessionV2, "_tick_open")
+def outcomes_not_sent_again(right: Method) -> Method:
+    """A manager that gets no ACK waits for it for ever."""
+
+    def tick_open(self: Any, now: float, wall: float) -> None:
+        unacked, self._unacked = self._unacked, {}
+        right(self, now, wall)
+        self._unacked = unacked
+
+    return tick_open
+
+
+@plant(SessionV2, "_on_request")
+def gap_not_seen(right: Method) -> Method:
+    """A manager does not mind that a REQUEST before this one is missing."""
+
+    def on_request(self: Any, body: Any, now: float) -> News:
+        if not self._open or body.n <= self._received:
+            return NOTHING
+        self._received = body.n
+        return News(jobs=body.jobs)
+
+    return on_request
+
+
+@plant(Pool, "discard")
+def kill_ignored(right: Method) -> Method:
+    """A manager goes on with what it is told to stop."""
+    return nothing
+
+
+@plant(Pool, "_replace")
+def slot_lost(right: Method) -> Method:
+    """A dead worker is not replaced."""
+    return nothing
+
+
+@plant(Pool, "_requeue")
+def lost_with_the_worker(right: Method) -> Method:
+    """What waited behind the job that killed its worker is forgotten."""
+    return nothing
+
+
+@plant(Exchange, "_send_waits")
+def wait_not_repeated(right: Method) -> Method:
+    """A client asks for an outcome once."""
+
+    def send_waits(self: Any, now: float, out: list[Any]) -> None:
+        for id in self._asked:
+            self._asked[id] = now
+        right(self, now, out)
+
+    return send_waits

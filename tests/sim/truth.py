@@ -1,0 +1,139 @@
+"""What really happened, seen from outside: which jobs were made, which runs began and ended, and what went wrong when.
+
+A second run of a job needs a cause: something that went wrong with the manager or worker of an earlier run, about the
+time of that run. Restarts, stops and pauses of the Router are never a cause.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eventmq.protocol import v2
+from sim.timeline import Timeline, Violation
+
+AFTERMATH_S = 40.0
+"""What went wrong may show this long after: silence, reconnecting, and a second look at both."""
+
+
+@dataclass
+class Plan:
+    """A job as its client wants it: what each run does, one after another, the last one for ever.
+
+    `runs` are (what, seconds), what one of `ok`, `fail`, `retry`, `crash`, `stuck`; `gil`: it lets no other thread run.
+    """
+
+    job: v2.Job
+    runs: list[tuple[str, float]]
+    gil: bool = False
+
+
+@dataclass
+class Run:
+    """One START, and its END if it came to that.
+
+    Attributes:
+        value: What it returned; None = it did not return.
+        how: `ok`, `fail`, `retry`, or `cut` when its worker died under it.
+    """
+
+    manager: str
+    lease: int
+    attempt: int
+    began: float
+    ended: float | None = None
+    how: str = ""
+    value: bytes = b""
+
+
+@dataclass
+class Cause:
+    """Something that went wrong: with a manager, or with one job alone."""
+
+    what: str
+    subject: str
+    begin: float
+    end: float
+
+
+@dataclass
+class Truth:
+    """The record.
+
+    Attributes:
+        plans: Every job that a client made.
+        runs: By job, in order.
+        causes: By manager or job.
+        acked: Jobs whose client was told that they are stored, by id: when.
+        results: What clients were told, by id.
+        cancelled: Jobs that somebody wanted cancelled.
+        killed: Hand-outs that their manager was told to stop: when.
+        repeats: Runs that were not the first of their job, and no retries.
+    """
+
+    timeline: Timeline
+    plans: dict[str, Plan] = field(default_factory=dict)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    causes: dict[str, list[Cause]] = field(default_factory=dict)
+    acked: dict[str, float] = field(default_factory=dict)
+    results: dict[str, v2.Result] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    killed: dict[int, float] = field(default_factory=dict)
+    repeats: int = 0
+
+    def cause(self, what: str, subject: str, lasting_s: float = 0.0) -> None:
+        now = self.timeline.now
+        self.causes.setdefault(subject, []).append(Cause(what, subject, now, now + lasting_s))
+        self.timeline.say(f"cause {what}: {subject} for {lasting_s:.3f} s")
+
+    def start(self, manager: str, job: v2.Job) -> tuple[str, float, Run]:
+        """A worker begins a job; what the run will do, and how long it takes."""
+        now = self.timeline.now
+        earlier = self.runs.setdefault(job.id, [])
+        if any(run.lease == job.lease for run in earlier):
+            raise Violation(f"hand-out {job.lease:#x} of {job.id} was run twice")
+        if earlier:
+            self._excuse(manager, job, earlier)
+        run = Run(manager, job.lease, job.attempt, now)
+        earlier.append(run)
+        plan = self.plans.get(job.id)
+        if plan is None:
+            raise Violation(f"{job.id} was run and nobody has enqueued it")
+        what, seconds = plan.runs[min(len(earlier), len(plan.runs)) - 1]
+        self.timeline.say(f"START {job.id} #{job.attempt} {job.lease:#x} at {manager}: {what} {seconds:.4f} s")
+        return what, seconds, run
+
+    def end(self, id: str, run: Run, how: str) -> None:
+        run.ended, run.how = self.timeline.now, how
+        if how != "cut":
+            unwanted = self.killed.get(run.lease)
+            if unwanted is not None and run.began < unwanted < run.ended - 1.0:
+                raise Violation(
+                    f"{id} {run.lease:#x} went on for {run.ended - unwanted:.2f} s after it was to be killed"
+                )
+        self.timeline.say(f"END {id} {run.lease:#x} at {run.manager}: {how}")
+
+    def _excuse(self, manager: str, job: v2.Job, earlier: list[Run]) -> None:
+        now = self.timeline.now
+        if earlier[-1].how in ("fail", "retry") or self.plans[job.id].runs[0][0] == "stuck":
+            return
+        self.repeats += 1
+        for run in earlier:
+            for subject in (run.manager, manager, job.id):
+                if any(
+                    cause.begin <= now and run.began <= cause.end + AFTERMATH_S
+                    for cause in self.causes.get(subject, [])
+                ):
+                    return
+        raise Violation(f"{job.id} was run again without a cause: earlier {earlier}, now #{job.attempt} {job.lease:#x}")
+
+    def check_result(self, result: v2.Result) -> None:
+        """What a client is told of one job is what happened, and always the same."""
+        id = result.id
+        before = self.results.setdefault(id, result)
+        if (before.state, before.value, before.attempt) != (result.state, result.value, result.attempt):
+            raise Violation(f"{id} has two outcomes: {before} and {result}")
+        runs = self.runs.get(id, [])
+        if result.state == "succeeded" and not any(run.how == "ok" and run.value == result.value for run in runs):
+            raise Violation(f"{id} is told to have returned {result.value!r}, which no run did: {runs}")
+        if result.state == "cancelled" and id not in self.cancelled:
+            raise Violation(f"{id} is cancelled and nobody wanted that")

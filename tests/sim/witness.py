@@ -1,0 +1,470 @@
+"""What must hold after every turn of the Router, checked from what it received, what it sends and what is durable.
+
+● told ⇒ durable: ACKs, results, verdicts, hand-outs       ● only legal transitions, terminal is final
+● attempts and hand-out numbers only grow                  ● a job ends, or is given back, for a reason only
+● no more hand-outs than credit, only of queues announced  ● memory = what a replay of the store gives
+● hand-outs in dispatch order                              ● verdicts fit the leases
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventmq import limits
+from eventmq.broker import lifecycle
+from eventmq.broker.backlog import key
+from eventmq.broker.outbox import BACKEND, FRONTEND, Send
+from eventmq.protocol import v2
+from eventmq.router import Router
+from sim.disk import Disk
+from sim.timeline import Timeline, Violation
+from sim.truth import Truth
+
+REPLAY_EVERY = 16
+"""A Router is started on a copy of the store after every so many turns that changed something."""
+
+
+class View(NamedTuple):
+    """One job as the Router has it."""
+
+    state: str
+    attempt: int
+    crashes: int
+    lease: int = 0
+    holder: bytes | str = b""
+    due: float = 0.0
+    forget_at: float = 0.0
+
+
+class Announced(NamedTuple):
+    """A connection of a real manager."""
+
+    manager: str
+    queues: frozenset[str]
+
+
+class Heard(NamedTuple):
+    """What the Router reads in one turn that may change something, in order."""
+
+    outcomes: list[tuple[bytes, v2.Outcome]]
+    replies: dict[tuple[bytes, int], list[v2.Outcome]]
+    informs: dict[tuple[bytes, int], v2.Inform]
+    cancels: set[str]
+
+
+class Session:
+    """Credit and hand-outs of one session, counted from the wire."""
+
+    __slots__ = ("limit", "sent")
+
+    def __init__(self) -> None:
+        self.limit = 0
+        self.sent = 0
+
+
+_BODIES: dict[tuple[str, bytes], Any] = {
+    (FRONTEND, b"REQUEST"): v2.Request,
+    (FRONTEND, b"CANCEL"): v2.Cancel,
+    (BACKEND, b"INFORM"): v2.Inform,
+    (BACKEND, b"REPLY"): v2.Reply,
+    (BACKEND, b"READY"): v2.Ready,
+    (BACKEND, b"HEARTBEAT"): v2.Beat,
+}
+
+
+def _closure() -> dict[str, frozenset[str]]:
+    """By state: all states that legal events lead to."""
+    steps = {(source, target) for sources, target in lifecycle.TRANSITIONS.values() for source in sources}
+    states = {state for step in steps for state in step}
+    reach = {state: {state} for state in states}
+    for _ in states:
+        for source, target in steps:
+            reach[source] |= reach[target]
+    return {state: frozenset(targets) for state, targets in reach.items()}
+
+
+REACH = _closure()
+
+
+class Witness:
+    """The judge of every turn.
+
+    Attributes:
+        jobs: All jobs as they stood after the last turn.
+        turns: Turns judged.
+    """
+
+    def __init__(self, timeline: Timeline, disk: Disk, truth: Truth) -> None:
+        self.timeline = timeline
+        self.disk = disk
+        self.truth = truth
+        self.jobs: dict[str, View] = {}
+        self.turns = 0
+        self._managers: dict[bytes, Announced] = {}
+        self._sessions: dict[bytes, Session] = {}
+        self._requests: dict[tuple[bytes, int], list[str]] = {}
+        self._cancels: dict[tuple[bytes, int], list[str]] = {}
+        self._informed: dict[str, int] = {}
+        self._ledger: object = None
+        self._lease = 0
+        self._leases: set[int] = set()
+        self._attempts: dict[str, int] = {}
+        self._changed = 0, 0
+
+    # ---- what others tell -----------------------------------------------------------------------------
+
+    def introduce(self, identity: bytes, manager: str, queues: tuple[tuple[int, str], ...]) -> None:
+        self._managers[identity] = Announced(manager, frozenset(name for _, name in queues))
+
+    def manager_sends(self, manager: str, frames: list[bytes]) -> None:
+        if frames[2] == b"INFORM":
+            self._informed[manager] = v2.decode(frames[3], v2.Inform).n
+
+    def manager_reads(self, manager: str, frames: list[bytes]) -> None:
+        """Hand-outs that it is told to stop."""
+        unwanted: list[int] = []
+        if frames[2] == b"KILL":
+            unwanted = [held.lease for held in v2.decode(frames[3], v2.Kill).held]
+        elif frames[2] == b"ACK" and v2.unpack(frames[3])[0] == self._informed.get(manager):
+            verdicts = v2.decode(frames[3], v2.Informed).verdicts
+            unwanted = [verdict.lease for verdict in verdicts if verdict.verdict == "kill"]
+        for lease in unwanted:
+            self.truth.killed.setdefault(lease, self.timeline.now)
+
+    def on_boot(self, router: Router) -> None:
+        self._ledger = router.ledger
+        self._sessions.clear()
+        self._look(router)
+        self._compare(router)
+
+    # ---- a turn ------------------------------------------------------------------------------------------
+
+    def after_turn(self, router: Router, received: list[tuple[str, list[bytes]]], sends: list[Send]) -> None:
+        self.turns += 1
+        applied = self.disk.applied
+        heard = self._hear(received)
+        delayed = len(router.ledger.timers)
+        lively = bool(heard.outcomes or heard.informs) or (applied, delayed) != self._changed
+        before = self.jobs
+        if router.ledger is not self._ledger:
+            self.timeline.say("router has started over")
+            before = {}
+            self.on_boot(router)
+        if lively or heard.cancels or any(each.frames[2] == b"REQUEST" for each in sends):
+            self._changed = applied, delayed
+            self._look(router)
+            self._compare(router)
+            if before is not self.jobs:
+                self._judge_moves(before, heard)
+            if self.turns % REPLAY_EVERY == 0:
+                self._replay(router)
+        for send in sends:
+            if send.frames[1] == v2.VERSION:
+                self._judge_send(router, send, before, heard)
+        self._lease = max([self._lease, *self._leases])
+        self._leases.clear()
+
+    def _hear(self, received: list[tuple[str, list[bytes]]]) -> Heard:
+        heard = Heard([], {}, {}, set())
+        for socket, frames in received:
+            kind = _BODIES.get((socket, frames[3])) if len(frames) == 5 and frames[2] == v2.VERSION else None
+            if kind is None:
+                continue
+            try:
+                body = v2.decode(frames[4], kind)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            self._note(frames[0], body, heard)
+        return heard
+
+    def _note(self, peer: bytes, body: v2.Body, heard: Heard) -> None:
+        session = self._sessions.setdefault(peer, Session())
+        match body:
+            case v2.Request():
+                self._requests[peer, body.n] = [job.id for job in body.jobs]
+            case v2.Cancel():
+                self._cancels[peer, body.n] = body.ids
+                heard.cancels.update(body.ids)
+            case v2.Inform():
+                heard.informs[peer, body.n] = body
+                self._sessions[peer] = Session()
+            case v2.Reply():
+                heard.replies[peer, body.n] = body.outcomes
+                heard.outcomes.extend((peer, outcome) for outcome in body.outcomes)
+                session.limit = body.limit
+            case v2.Ready():
+                session.limit = body.limit
+            case v2.Beat():
+                session.limit = body.count
+
+    # ---- the jobs --------------------------------------------------------------------------------------------
+
+    def _look(self, router: Router) -> None:
+        """All jobs, ended ones from the store, live ones from store and memory."""
+        leases, live = router.ledger.leases, router.ledger.live
+        jobs = {}
+        for job, _, put_off, end in self.disk.rows():
+            if end is not None:
+                jobs[job.id] = View(end.state, end.attempt, end.crashes, forget_at=end.expires)
+            elif (lease := leases.get(job.id)) is not None:
+                held = lease[0]
+                jobs[job.id] = View("running", held.attempt, held.crashes, held.lease, lease[1].id)
+            else:
+                known = live.get(job.id)
+                delayed = put_off if known is None else known.due > 0
+                known = job if known is None else known
+                due = known.due if delayed else 0.0
+                jobs[job.id] = View("delayed" if delayed else "waiting", known.attempt, known.crashes, due=due)
+        self.jobs = jobs
+
+    def _judge_moves(self, before: dict[str, View], heard: Heard) -> None:
+        after = self.jobs
+        for id, old in before.items():
+            new = after.get(id)
+            if new is None:
+                if old.state not in lifecycle.TERMINAL or old.forget_at > self.timeline.wall:
+                    raise Violation(f"{id} has disappeared; it was {old}")
+            elif new != old:
+                self._judge_move(id, old, new, heard)
+        for id in after.keys() - before.keys():
+            if id not in self.truth.plans:
+                raise Violation(f"{id} is in the store and nobody has sent it")
+
+    def _judge_move(self, id: str, old: View, new: View, heard: Heard) -> None:
+        if old.state in lifecycle.TERMINAL or new.state not in REACH[old.state]:
+            raise Violation(f"{id} went from {old} to {new}")
+        if new.attempt < old.attempt or new.crashes < old.crashes:
+            raise Violation(f"{id}: attempts and crashes only grow; it went from {old} to {new}")
+        told = [outcome for peer, outcome in heard.outcomes if self._is_current(peer, outcome, id, old, heard)]
+        if new.state in lifecycle.TERMINAL:
+            self._judge_end(id, old, new, told, heard)
+        elif old.state == "running" and new.lease != old.lease:
+            self._judge_giving_back(id, old, new, told, heard)
+        elif new.attempt != old.attempt and not heard.informs:
+            raise Violation(f"{id} changed its attempt for no reason: from {old} to {new}")
+        elif old.state == "delayed" and new.state != "delayed" and old.due > self.timeline.wall and not heard.informs:
+            raise Violation(f"{id} was woken {old.due - self.timeline.wall:.3f} s early: from {old} to {new}")
+
+    def _judge_end(self, id: str, old: View, new: View, told: list[v2.Outcome], heard: Heard) -> None:
+        if new.state == lifecycle.CANCELLED:
+            right = id in heard.cancels
+        elif new.state == lifecycle.EXPIRED:
+            job = self.truth.plans[id].job
+            late = v2.decode(job.options, v2.Options).expires_s if job.options else None
+            right = late is not None and self.disk.created(id) + late <= self.timeline.wall
+        else:
+            right = bool(told)
+        if not right:
+            raise Violation(f"{id} ended for no reason, from {old} to {new}; outcomes of its hand-out: {told}")
+
+    def _is_current(self, peer: bytes, outcome: v2.Outcome, id: str, old: View, heard: Heard) -> bool:
+        if outcome.id != id:
+            return False
+        adopted = any(
+            who == peer and any(held.id == id and held.lease == outcome.lease for held in inform.held)
+            for (who, _), inform in heard.informs.items()
+        )
+        return adopted or (outcome.lease == old.lease and old.holder == peer)
+
+    def _judge_giving_back(self, id: str, old: View, new: View, told: list[v2.Outcome], heard: Heard) -> None:
+        """A hand-out that is over and did not end the job costs an attempt, unless it is known not to have run."""
+        states = {outcome.state for outcome in told}
+        if any(peer == old.holder for peer, _ in heard.informs) or (heard.informs and not states):
+            return  # the manager came back, or another took its place
+        grown = new.attempt - old.attempt
+        if states == {"returned"} and grown:
+            raise Violation(f"{id} was given back without having run, and it cost an attempt: from {old} to {new}")
+        if states != {"returned"} and grown != 1:
+            raise Violation(f"{id} may have run, and its attempt went from {old.attempt} to {new.attempt}")
+        if "crashed" in states and new.crashes != old.crashes + 1:
+            raise Violation(f"{id} crashed, and its crashes went from {old.crashes} to {new.crashes}")
+
+    # ---- what is told ----------------------------------------------------------------------------------------
+
+    def _judge_send(self, router: Router, send: Send, before: dict[str, View], heard: Heard) -> None:
+        peer = send.peer
+        assert isinstance(peer, bytes)
+        command, body = send.frames[2], send.frames[3]
+        if send.socket == FRONTEND and command == b"ACK":
+            self._judge_ack(peer, v2.decode(body, v2.Ack))
+        elif send.socket == FRONTEND and command == b"REPLY":
+            first = v2.unpack(body)[0]
+            if isinstance(first, list):
+                for result in v2.decode(body, v2.Results).results:
+                    self._judge_result(result)
+            elif (peer, first) in self._cancels:
+                self._judge_cancelled(v2.decode(body, v2.Answer), before)
+        elif send.socket == BACKEND and command == b"REQUEST":
+            self._judge_hand_out(router, peer, v2.decode(body, v2.Request))
+        elif send.socket == BACKEND and command == b"ACK":
+            n = v2.unpack(body)[0]
+            if (peer, n) in heard.replies:
+                self._judge_settled(peer, heard.replies[peer, n], before)
+            elif (peer, n) in heard.informs:
+                self._judge_verdicts(peer, v2.decode(body, v2.Informed), before, heard)
+
+    def _judge_ack(self, peer: bytes, ack: v2.Ack) -> None:
+        refused = {refusal.id for refusal in ack.refusals}
+        for id in self._requests[peer, ack.n]:
+            if id[: limits.ID_CHARS_MAX] not in refused and not self.disk.has(id):
+                raise Violation(f"{id} is ACKed to {peer.decode()} and not durable")
+
+    def _judge_result(self, result: v2.Result) -> None:
+        (record,) = self.disk.model.find([result.id]) or [None]
+        if result.state == lifecycle.UNKNOWN:
+            if record is not None:
+                raise Violation(f"a client is told that {result.id} is unknown, and it is {record.state}")
+            return
+        known = None if record is None else (record.state, record.value, record.job.attempt)
+        if known != (result.state, result.value, result.attempt):
+            raise Violation(f"a client is told {result}, and what is durable is {record}")
+        self.truth.check_result(result)
+
+    def _judge_cancelled(self, answer: v2.Answer, before: dict[str, View]) -> None:
+        for id, told in answer.answer.items():
+            (record,) = self.disk.model.find([id]) or [None]
+            state = "unknown" if record is None else record.state
+            if told == state or (told == lifecycle.UNKNOWN and id not in before):
+                continue  # of that turn, it may have come behind the CANCEL
+            if state != {"killed": lifecycle.CANCELLED}.get(told, told):
+                raise Violation(f"CANCEL of {id} is answered {told}, and what is durable is {record}")
+
+    def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request) -> None:
+        session = self._sessions.setdefault(peer, Session())
+        session.sent += len(request.jobs)
+        announced = self._managers.get(peer)
+        for job in request.jobs:
+            if job.lease <= self._lease or job.lease in self._leases:
+                raise Violation(f"hand-out {job.lease:#x} of {job.id} after {self._lease:#x}: they only grow")
+            self._leases.add(job.lease)
+            if job.attempt < self._attempts.get(job.id, 0):
+                raise Violation(f"{job.id} is handed out as attempt {job.attempt} after {self._attempts[job.id]}")
+            self._attempts[job.id] = job.attempt
+            if self.jobs[job.id].lease != job.lease or not self.disk.has(job.id):
+                raise Violation(f"{job.id} is handed out as {job.lease:#x}, and it is {self.jobs.get(job.id)}")
+            if announced is not None and job.queue not in announced.queues:
+                raise Violation(f"{job.id} of queue {job.queue} is handed to {announced}")
+        if announced is not None and (session.sent > session.limit or session.sent != request.n):
+            raise Violation(f"{announced.manager} got {session.sent} jobs ({request.n}), its limit is {session.limit}")
+        for queue in {job.queue for job in request.jobs}:
+            self._judge_order(router, queue, max(key(job) for job in request.jobs if job.queue == queue))
+
+    def _judge_order(self, router: Router, queue: str, last: tuple[int, int]) -> None:
+        """Nothing that waits should have gone before the last one handed out."""
+        backlog = router.ledger.backlogs[queue]
+        firsts = [(rank, backlog.lanes[rank][0].seq) for rank in backlog.ranks[:1]]
+        if backlog.edge is not None:
+            firsts += [key(each.job) for each in self.disk.rows() if each.paged and each.job.queue == queue]
+            firsts = [each for each in firsts if self.disk.id_of(each[1]) not in router.ledger.leases]
+        if firsts and min(firsts) < last:
+            raise Violation(f"queue {queue}: {last} was handed out while {min(firsts)} waits (rank, seq)")
+
+    def _judge_settled(self, peer: bytes, outcomes: list[v2.Outcome], before: dict[str, View]) -> None:
+        for outcome in outcomes:
+            old, new = before.get(outcome.id), self.jobs.get(outcome.id)
+            if old is None or new is None or old.lease != outcome.lease or old.holder != peer:
+                continue
+            if new.lease == outcome.lease:
+                raise Violation(f"{outcome} was ACKed and changed nothing")
+            if outcome.state == "succeeded" and new.state != "succeeded" and outcome.id not in self.truth.cancelled:
+                raise Violation(f"{outcome} was ACKed, and what is durable is {new}")
+
+    def _judge_verdicts(self, peer: bytes, informed: v2.Informed, before: dict[str, View], heard: Heard) -> None:
+        if len(heard.informs) > 1:
+            return  # one may have undone what the other was told
+        for id, lease, verdict in ((each.id, each.lease, each.verdict) for each in informed.verdicts):
+            old, new = before.get(id), self.jobs.get(id)
+            mine = new is not None and new.lease == lease and new.holder == peer
+            if mine != (verdict == "keep"):
+                raise Violation(f"verdict {verdict} on {id} {lease:#x}, and it is {new}")
+            if verdict == "keep" and old is not None and old.lease not in (0, lease) and old.holder != peer:
+                raise Violation(f"verdict keep on {id} {lease:#x}, and its hand-out was {old}")
+            if verdict == "done" and (new is None or new.state not in lifecycle.TERMINAL):
+                raise Violation(f"verdict done on {id} {lease:#x}, and it is {new}")
+
+    # ---- memory and store ----------------------------------------------------------------------------------------
+
+    def _compare(self, router: Router) -> None:
+        """Each live job is in exactly one place, and that is where the store says."""
+        ledger = router.ledger
+        waiting = [job for backlog in ledger.backlogs.values() for rank in backlog.ranks for job in backlog.lanes[rank]]
+        delayed = [job for _, _, job in ledger.timers._jobs]
+        running = [job for job, _, _ in ledger.leases.values()]
+        placed = {job.id: job for job in (*waiting, *delayed, *running)}
+        if len(placed) != len(waiting) + len(delayed) + len(running):
+            ids = sorted(job.id for job in (*waiting, *delayed, *running))
+            raise Violation(f"in two places at once: {sorted({id for id in ids if ids.count(id) > 1})}")
+        states = (("waiting", waiting), ("delayed", delayed), ("running", running))
+        for state, jobs in states:
+            wrong = [job for job in jobs if lifecycle.state_of(job) != state or ledger.live.get(job.id) is not job]
+            if wrong:
+                raise Violation(f"among the {state} ones: {wrong}")
+        if ledger.live.keys() != placed.keys():
+            raise Violation(f"in memory and nowhere: {sorted(ledger.live.keys() ^ placed.keys())}")
+        self._compare_store(router, placed)
+        for backlog in ledger.backlogs.values():
+            keys = [key(job) for rank in backlog.ranks for job in backlog.lanes[rank]]
+            if (
+                keys != sorted(keys)
+                or len(keys) != backlog.head
+                or (backlog.edge and keys and keys[-1] >= backlog.edge)
+            ):
+                raise Violation(f"queue {backlog.name}: {backlog.head} in memory up to {backlog.edge}, in order {keys}")
+        if ledger.kept != self.disk.ended or ledger.room.bytes != sum(len(job.payload) for job in waiting):
+            raise Violation(
+                f"kept {ledger.kept}, stored {self.disk.ended}; {ledger.room.bytes} payload bytes in memory"
+            )
+
+    def _compare_store(self, router: Router, placed: dict[str, v2.Job]) -> None:
+        ledger = router.ledger
+        paged: dict[str, list[tuple[int, int]]] = {}
+        put_off = []
+        for job, is_paged, is_put_off, end in self.disk.rows():
+            ours = placed.get(job.id)
+            if end is not None:
+                if ours is not None:
+                    raise Violation(f"{job.id} has ended, and memory has it: {ours}")
+            elif ours is not None:
+                if _facts_of(ours) != _facts_of(job) or ours.due not in (0.0, job.due):
+                    raise Violation(f"memory has {ours}, the store {job}")
+            elif is_paged:
+                paged.setdefault(job.queue, []).append(key(job))
+            elif is_put_off:
+                put_off.append((job.due, job.seq))
+            else:
+                raise Violation(f"{job.id} is not in memory, and nothing in the store says that it will be read")
+        for id in placed:
+            if not self.disk.has(id):
+                raise Violation(f"{id} is in memory and not in the store")
+        for name, backlog in ledger.backlogs.items():
+            keys = paged.pop(name, [])
+            if len(keys) != backlog.paged or (keys and (backlog.edge is None or min(keys) < backlog.edge)):
+                raise Violation(f"queue {name}: {backlog.paged} only in the store from {backlog.edge}; it has {keys}")
+        timers = ledger.timers
+        if len(put_off) != timers.paged or (put_off and (timers.edge is None or min(put_off) < timers.edge)) or paged:
+            raise Violation(f"delayed: {timers.paged} only in the store from {timers.edge}; it has {put_off}; {paged}")
+
+    def _replay(self, router: Router) -> None:
+        """A Router started now on what is durable has the same jobs in the same order."""
+        now, wall = self.timeline.now, self.timeline.wall
+        again = Router(self.disk.replay(), router.policy, lambda: now, lambda: wall).ledger
+        live = [row for row in self.disk.rows() if row.end is None]
+        waiting = sorted((row.job for row in live if not row.put_off and row.job.due <= wall), key=key)
+        for name, backlog in again.backlogs.items():
+            ours = [key(job) for rank in backlog.ranks for job in backlog.lanes[rank]]
+            right = [key(job) for job in waiting if job.queue == name]
+            if ours != right[: len(ours)] or len(ours) != backlog.head:
+                raise Violation(
+                    f"queue {name} would be {ours} up to {backlog.edge} after a restart, and should {right}"
+                )
+        if sum(map(len, again.backlogs.values())) + len(again.timers) != len(live):
+            raise Violation(f"a restart would find {again.backlogs} and {len(again.timers)} delayed of {live}")
+        ledger = router.ledger
+        if again.next_seq > ledger.next_seq or again.next_lease < ledger.next_lease >> 32 << 32:
+            raise Violation(f"a restart would go on with seq {again.next_seq} and hand-out {again.next_lease:#x}")
+
+
+def _facts_of(job: v2.Job) -> tuple[object, ...]:
+    return job.seq, job.queue, job.name, job.payload, job.priority, job.options, job.attempt, job.crashes, job.failures

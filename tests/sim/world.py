@@ -1,0 +1,248 @@
+"""One seed's world, from its options to the judgement at its end.
+
+First there is trouble for a while, and nothing may be lost, told too early or run twice without a cause. Then there is
+none, and everything must come to its end within a bound of simulated time, or `pending` says what does not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from eventmq import limits
+from eventmq.broker import lifecycle
+from eventmq.client.ids import Ids
+from eventmq.protocol import calls, v2
+from sim.client import Batch, ClientProcess
+from sim.disk import Disk
+from sim.faults import Faults
+from sim.manager import ManagerProcess, queues_of
+from sim.network import Network
+from sim.options import Options, draw
+from sim.router import RouterProcess
+from sim.timeline import Timeline, Trace, Violation
+from sim.truth import Plan, Truth
+from sim.witness import Witness
+
+NAMES = ("tasks.tiny", "tasks.small", "tasks.other")
+CALM_DOWN_S = 150.0
+"""After the trouble everything that was given up must have been noticed, and everybody must be connected; what is
+delayed has its time by a wall clock that may have been set back."""
+
+EVENTS_MAX = 2_000_000
+"""A world with more has gone mad."""
+
+
+class Report(NamedTuple):
+    """What came of one seed; `failure` is empty when all was well."""
+
+    seed: int
+    options: str
+    digest: str
+    events: int
+    turns: int
+    simulated_s: float
+    jobs: int
+    runs: int
+    repeats: int
+    struck: dict[str, int]
+    failure: str = ""
+    trace: tuple[str, ...] = ()
+
+
+class World:
+    """Everything there is."""
+
+    def __init__(self, options: Options, trace: Trace, sqlite_path: str) -> None:
+        self.options = options
+        self.trace = trace
+        self.timeline = Timeline(trace)
+        self.struck: Counter[str] = Counter()
+        self.truth = Truth(self.timeline)
+        self.disk = Disk(sqlite_path if options.sqlite else "")
+        self.witness = Witness(self.timeline, self.disk, self.truth)
+        self.network = Network(self.timeline, self.rng("network"), options.latency_s, options.jitter_s)
+        self.router = RouterProcess(self.timeline, self.rng("router"), self.network, self.disk, self.witness, options)
+        self.managers = [self._manager(number, workers) for number, workers in enumerate(options.managers)]
+        self.clients = self._clients()
+        self.router.boot()
+        for process in (*self.managers, *self.clients):
+            process.boot()
+        self.faults = Faults(self)
+
+    def rng(self, purpose: str) -> Random:
+        """A source of its own for each part, so that a change in one does not change all others."""
+        return Random(f"{purpose} {self.options.seed}")
+
+    def _manager(self, number: int, workers: int) -> ManagerProcess:
+        name = f"manager{number}"
+        rng = self.rng(name)
+        queues = queues_of(number, self.options.queues, rng)
+        count = self.options.max_job_count
+        return ManagerProcess(name, workers, queues, count, self.timeline, rng, self.network, self.truth, self.witness)
+
+    # ---- jobs ------------------------------------------------------------------------------------------
+
+    def _clients(self) -> list[ClientProcess]:
+        options, rng = self.options, self.rng("jobs")
+        ids = Ids(lambda: int(self.timeline.wall * 1e9), options.seed)
+        batches: list[list[Batch]] = [[] for _ in range(options.clients)]
+        for _ in range(options.batches):
+            due = self.timeline.now + rng.random() * min(10.0, options.fault_s)
+            jobs = [self._job(ids.new(), rng) for _ in range(rng.randint(1, options.batch_jobs))]
+            cancel_at = due + rng.choice((0.0, 0.1, 2.0)) if rng.random() < options.cancel_share else None
+            rng.choice(batches).append(Batch(due, jobs, cancel_at))
+        return [
+            ClientProcess(f"client{n}", each, self.timeline, self.rng(f"client{n}"), self.network, self.truth)
+            for n, each in enumerate(batches)
+        ]
+
+    def _job(self, id: str, rng: Random) -> v2.Job:
+        options = self.options
+        runs = [self._run(rng) for _ in range(3)] + [("ok", 0.002)]
+        if rng.random() < options.crash_share:
+            runs = [("crash", rng.random() * 0.1)] * rng.choice((1, 2, 5)) + runs
+        stuck = rng.random() < options.stuck_share
+        if stuck:
+            runs = [("stuck", 1e9)]
+        job = v2.Job(
+            id,
+            rng.choice(options.queues),
+            rng.choice(NAMES),
+            calls.pack_call((rng.randint(0, 9),), {}),
+            rng.choice((0, 5, -5)[: options.priorities]),
+            v2.pack_options(self._wishes(rng, stuck)),
+        )
+        self.truth.plans[id] = Plan(job, runs, gil=rng.random() < 0.1)
+        return job
+
+    def _wishes(self, rng: Random, stuck: bool) -> v2.Options:
+        """A job's own options."""
+        options = self.options
+        retried = rng.random() < options.retry_share
+        return v2.Options(
+            timeout_s=rng.choice((0.5, 3.0)) if stuck else None,
+            delay_s=rng.choice((0.05, 0.5, 3.0)) * rng.random() if rng.random() < options.delay_share else 0.0,
+            expires_s=rng.choice((0.2, 2.0, 10.0)) if rng.random() < options.expire_share else None,
+            retries=rng.randint(1, 3) if retried else 0,
+            retry_delays_s=rng.choice(((), (0.2,), (0.1, 0.4, 2.0))) if retried else (),
+            retry_jitter=retried and rng.random() < 0.5,
+        )
+
+    def _run(self, rng: Random) -> tuple[str, float]:
+        what = rng.choice(("fail", "fail", "retry")) if rng.random() < self.options.fail_share else "ok"
+        if rng.random() < self.options.slow_share:
+            return what, rng.uniform(0.1, self.options.slow_s)
+        return what, rng.choice((0.0001, 0.0003, 0.002, 0.05))
+
+    # ---- the two phases ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        work_s = sum(seconds for plan in self.truth.plans.values() for _, seconds in plan.runs if seconds < 1e6)
+        bound = self.faults.until + CALM_DOWN_S + work_s
+        check_at = self.faults.until
+        while True:
+            self.timeline.step()
+            if self.timeline.now >= check_at:
+                check_at = self.timeline.now + 0.5
+                left = self.pending()
+                if not left:
+                    break
+                if self.timeline.now > bound:
+                    raise Violation(
+                        f"not finished {self.timeline.now - self.faults.until:.0f} s after the trouble: {left}"
+                    )
+            if self.timeline.events > EVENTS_MAX:
+                raise Violation(f"{EVENTS_MAX} events, and no end: {self.pending()}")
+        self._judge_the_end()
+
+    def pending(self) -> str:
+        """What has not come to its end, and where it is; "" = everything has."""
+        router = self.router.router
+        if router is None:
+            return "the Router is not there"
+        live = [row.job.id for row in self.disk.rows() if row.end is None]
+        if live:
+            views = {id: self.witness.jobs.get(id) for id in live[:10]}
+            return f"{len(live)} jobs live: {views}; managers: {[p for m in self.managers if (p := m.pending())]}"
+        left = [text for process in (*self.managers, *self.clients) if (text := process.pending())]
+        if not left and router.holding:
+            left = [f"the Router holds back, expecting {router.expected}"]
+        return "; ".join(left)
+
+    def _judge_the_end(self) -> None:
+        ends = {row.job.id: row.end for row in self.disk.rows()}
+        lost = [id for id in self.truth.acked if ends.get(id) is None]
+        if lost:
+            raise Violation(f"stored and lost: {lost}")
+        for id, end in ends.items():
+            assert end is not None
+            runs = self.truth.runs.get(id, [])
+            if end.state == lifecycle.SUCCEEDED and not any(r.how == "ok" and r.value == end.value for r in runs):
+                raise Violation(f"{id} has succeeded with {end.value!r}, which no run returned: {runs}")
+            result = self.truth.results.get(id)
+            if result is not None and (result.state, result.value) != (end.state, end.value):
+                raise Violation(f"{id}: its client was told {result}, the store says {end}")
+        for id in self.truth.acked:
+            if id not in self.truth.results:
+                raise Violation(f"the client of {id} was never told its outcome")
+        if not self.options.faults and self.truth.repeats:
+            raise Violation(f"{self.truth.repeats} second runs and nothing went wrong")
+
+
+@contextmanager
+def small_limits(options: Options) -> Iterator[None]:
+    """The Router's memory is as small as the options say."""
+    small = {
+        "HEAD_JOBS_MAX": options.head_jobs,
+        "PAGE_JOBS": options.page_jobs,
+        "SMALL_PAGE_JOBS": min(options.page_jobs, limits.SMALL_PAGE_JOBS),
+        "HEADS_BYTES_MAX": options.heads_bytes,
+        "TIMERS_MAX": options.timers,
+        "TURN_ANSWERS": options.answers,
+    }
+    before = {name: getattr(limits, name) for name in small}
+    try:
+        for name, value in small.items():
+            setattr(limits, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(limits, name, value)
+
+
+def run(seed: int, profile: str = "", loud: bool = False) -> Report:
+    """The world of one seed, from beginning to end."""
+    options = draw(seed, profile)
+    trace = Trace(loud)
+    trace.write(str(options))
+    failure = ""
+    with small_limits(options), tempfile.TemporaryDirectory() as folder:
+        world = World(options, trace, str(Path(folder) / "sim.db"))
+        try:
+            world.run()
+        except Violation as violation:
+            failure = f"at {world.timeline.now - 1000:.6f}: {violation}"
+            trace.write(failure)
+        finally:
+            world.disk.crash()
+    truth = world.truth
+    return Report(
+        seed,
+        str(options),
+        trace.digest,
+        world.timeline.events,
+        world.router.turns,
+        world.timeline.now - 1000,
+        len(truth.plans),
+        sum(map(len, truth.runs.values())),
+        truth.repeats,
+        dict(world.struck),
+        failure,
+        tuple(trace.last) if failure else (),
+    )
