@@ -141,10 +141,10 @@ def test_moved_counters_last(kept: Kept) -> None:
 
 def test_a_job_that_failed_keeps_its_last_failure_and_its_time(kept: Kept) -> None:
     kept.store.apply(Changes(added=[job(1)]))
-    kept.store.apply(Changes(moved=[Moved(1, 2, 0, 1, 60.5, b"why")]))
-    kept.store.apply(Changes(moved=[Moved(1, 3, 1, 1, 0.0, b"")]))
+    kept.store.apply(Changes(moved=[Moved(1, 2, 0, 1, 60.5, b"why", 7)]))
+    kept.store.apply(Changes(moved=[Moved(1, 3, 1, 1, 0.0, b"", 8)]))
     record = kept.store.find(["id-1"])[0]
-    assert (record.failure, record.job.failures, record.job.due) == (b"why", 1, 0.0)
+    assert (record.failure, record.job.failures, record.job.due, record.job.settled) == (b"why", 1, 0.0, 8)
     kept.store.apply(Changes(moved=[Moved(1, 4, 1, 2, 70.5, b"again")]))
     assert kept.restart().jobs[0].due == 70.5
     assert kept.store.find(["id-1"])[0].failure == b"again"
@@ -455,7 +455,9 @@ class SameAsModel(RuleBasedStateMachine):
             self.live.append(self.next_seq)
             self.next_seq += 1
         some = st.lists(st.sampled_from(self.live), unique=True, max_size=4) if self.live else st.just([])
-        moves = st.builds(Moved, st.just(0), st.integers(1, 9), st.just(1), st.just(2), st.sampled_from([0.0, 7.0]))
+        times, leases = st.sampled_from([0.0, 7.0]), st.integers(0, 1 << 40)
+        counts = (st.just(0), st.integers(1, 9), st.just(1), st.just(2))
+        moves = st.builds(Moved, *counts, times, settled=leases)
         changes.moved = [data.draw(moves)._replace(seq=seq, failure=b"f" * (seq % 2)) for seq in data.draw(some)]
         changes.paged_out, changes.put_off, changes.paged_in = data.draw(some), data.draw(some), data.draw(some)
         for seq in data.draw(some):

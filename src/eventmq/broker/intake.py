@@ -95,7 +95,7 @@ class Intake:
                 if other.name != job.name or other.payload != job.payload or other.queue != job.queue:
                     refusals.append(Refusal(job.id, "conflict", "this id belongs to another job already"))
                 continue
-            job.created, job.attempt, job.lease, job.crashes, job.failures = wall, 1, 0, 0, 0
+            job.created, job.attempt, job.lease, job.crashes, job.failures, job.settled = wall, 1, 0, 0, 0, 0
             job.due = self._due(job, wall) if job.options else 0.0
             job.seq = self.next_seq
             self.next_seq += 1
@@ -138,11 +138,16 @@ class Intake:
 
     def _page_out(self, backlog: Backlog, job: Job) -> None:
         """Memory lets go of a waiting job. The store learns that it is due, if it was not: a paged job waits."""
-        self.let_go[job.id] = self.live.pop(job.id)
+        self._let_go(job)
         backlog.page_out(job)
         if job.options:
             self.changes.moved.append(moved(job))
         self.changes.paged_out.append(job.seq)
+
+    def _let_go(self, job: Job) -> None:
+        self.let_go[job.id] = self.live.pop(job.id)
+        if job.seq in self.changes.paged_in:
+            self.changes.paged_in.remove(job.seq)
 
     def put_back(self, job: Job) -> None:
         """A job in memory waits, at the place of its acceptance: in memory or, behind the edge, in the store."""
@@ -181,7 +186,7 @@ class Intake:
         else:
             last = self.timers.push(job)
         if last is not None:
-            self.let_go[last.id] = self.live.pop(last.id)
+            self._let_go(last)
             self.changes.put_off.append(last.seq)
 
     def wake(self, wall: float) -> None:
@@ -197,6 +202,19 @@ class Intake:
             self.timers.remove(job)
         else:
             self.backlogs[job.queue].remove(job)
+            self.short_queues[job.queue] = None
+
+    def fetch(self, job: Job) -> None:
+        """A job that is delayed or waits, in memory or only in the store, leaves its place and is in memory."""
+        if job.id in self.live:
+            self.take_out(job)
+            return
+        self.live[job.id] = job
+        self.changes.paged_in.append(job.seq)
+        if job.due:
+            self.timers.paged -= 1
+        else:
+            self.backlog(job.queue).paged -= 1
             self.short_queues[job.queue] = None
 
     def backlog(self, queue: str) -> Backlog:
@@ -240,4 +258,4 @@ class Intake:
 
 def moved(job: Job, failure: bytes = b"") -> Moved:
     """What the store is to know of a job that goes back."""
-    return Moved(job.seq, job.attempt, job.crashes, job.failures, job.due, failure)
+    return Moved(job.seq, job.attempt, job.crashes, job.failures, job.due, failure, job.settled)

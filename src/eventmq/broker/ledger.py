@@ -141,6 +141,7 @@ class Ledger(Intake):
                 self.counts["stale"] += 1
                 continue
             job, _, since = lease
+            job.settled = outcome.lease
             if outcome.state == "returned":
                 self.give_back([job])
                 continue
@@ -282,30 +283,25 @@ class Ledger(Intake):
         current = self.leases.get(id)
         if current is not None:
             job, holder, since = current
-            if job.lease != lease or holder.incarnation != manager.incarnation:
+            same = job.lease == lease and holder.incarnation == manager.incarnation
+            if not same and not job.lease < lease < self.epoch << 32:
                 return "kill"
+            job.lease = lease  # of hand-outs from before a restart the last one counts, whoever is back first
             self.leases[id] = (job, manager, since)
             return "keep"
-        waiting = self.live.get(id)
-        if waiting is not None:
-            job = waiting
-            self.take_out(job)
-        else:
+        idle = self.live.get(id)
+        if idle is None:
             record = next(iter(self.store.find([id])), None)
             if record is None:
                 return "kill"
             if record.state in lifecycle.TERMINAL:
                 return "done"
-            job = record.job
-            self.live[id] = job
-            if job.due:
-                self.timers.paged -= 1
-            else:
-                self.backlog(job.queue).paged -= 1
-                self.short_queues[job.queue] = None
-            self.changes.paged_in.append(job.seq)
-        job.lease, job.due = lease, 0.0
-        self.leases[id] = (job, manager, now)
+            idle = record.job
+        if lease <= idle.settled:
+            return "kill"  # its outcome is known, and the job is to run again
+        self.fetch(idle)
+        idle.lease, idle.due = lease, 0.0
+        self.leases[id] = (idle, manager, now)
         return "keep"
 
     # ---- questions -----------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Job(Body):
         seq: Order of acceptance.
         failures: Runs that failed and were tried again.
         due: Wall time before which it is not to run; 0 = it is due.
+        settled: Lease of the last hand-out whose outcome is known; 0 = there is none.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Job(Body):
     seq: int = 0
     failures: int = 0
     due: float = 0.0
+    settled: int = 0
 
 
 class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):

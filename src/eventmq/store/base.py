@@ -57,6 +57,7 @@ class Moved(NamedTuple):
     Attributes:
         due: Wall time before which it is not to run; 0 = it is due.
         failure: msgpack of the `v2.Failure` of its last run, or empty.
+        settled: Lease of its last hand-out whose outcome is known.
     """
 
     seq: int
@@ -65,6 +66,7 @@ class Moved(NamedTuple):
     failures: int = 0
     due: float = 0.0
     failure: bytes = b""
+    settled: int = 0
 
 
 class Record(NamedTuple):

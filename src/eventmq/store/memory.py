@@ -76,11 +76,11 @@ class MemoryStore:
         for job in changes.delayed:
             self._insert(job)
             self._put(job.seq, True)
-        for seq, attempt, crashes, failures, due, failure in changes.moved:
+        for seq, attempt, crashes, failures, due, failure, settled in changes.moved:
             row = self._rows[seq]
             self._page(seq, False)
             self._put(seq, False)
-            row.job = replace(row.job, attempt=attempt, crashes=crashes, failures=failures, due=due)
+            row.job = replace(row.job, attempt=attempt, crashes=crashes, failures=failures, due=due, settled=settled)
             row.failure = failure or row.failure
         for seq in changes.paged_out:
             self._put(seq, False)

@@ -26,6 +26,7 @@ CREATE TABLE job (
     crashes  INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     due      REAL    NOT NULL,            -- not to run before; 0: at once
+    settled  INTEGER NOT NULL,            -- lease of the last hand-out whose outcome is known
     created  REAL    NOT NULL,
     finished REAL    NOT NULL DEFAULT 0,
     expires  REAL    NOT NULL DEFAULT 0,
@@ -49,10 +50,10 @@ INSERT INTO router VALUES (0);
 
 # ?N is the N-th field of Job, Ended or Moved.
 _INSERT = """INSERT INTO job
-    (seq, state, paged, rank, attempt, crashes, failures, due, created, id, queue, name, options, payload)
-    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?12, ?13, ?7, ?1, ?2, ?3, ?6, ?4)"""
+    (seq, state, paged, rank, attempt, crashes, failures, due, settled, created, id, queue, name, options, payload)
+    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?12, ?13, ?14, ?7, ?1, ?2, ?3, ?6, ?4)"""
 ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
-MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5,
+MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7,
     failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
 PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
 PUT_OFF = "UPDATE job SET paged = 2 WHERE seq = ? AND state = 'waiting'"
@@ -62,7 +63,7 @@ END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, c
 SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
-_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq, failures, due"
+_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq, failures, due, settled"
 JOB_FIELDS = len(Job.__struct_fields__)
 HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
 _PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
