@@ -3,6 +3,7 @@
 #   make demo     run the main job on real input, and have it add up
 #   make test     run the whole suite
 #   make check    format, lint, types, tests, tidiness
+#   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean
+.PHONY: demo test check lint format clean sim
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -20,6 +21,13 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 check: lint test
+
+SEEDS ?= 1000
+FIRST ?= 1
+
+sim: $(INSTALLED)
+	@PYTHONPATH=tests $(BIN)/python -m sim $(if $(SEED),--seed $(SEED) --plant "$(PLANT)",--seeds $(SEEDS) --first $(FIRST)) \
+		--profile "$(PROFILE)"
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .

@@ -19,7 +19,7 @@ from sim.timeline import Timeline, Violation, Waker
 from sim.truth import Truth
 
 TIMEOUT_S = 5.0
-AWAIT_S = 20.0
+AWAIT_S = (20.0, 1e6)
 GIVES_UP = 0.1
 """Share of unanswered batches that are not tried again."""
 
@@ -98,14 +98,15 @@ class ClientProcess:
 
     def _await(self, batch: Batch, exchange: Exchange) -> None:
         if exchange is self.exchange:
-            batch.call = exchange.wait(batch.ids, self.timeline.now + AWAIT_S)
+            batch.call = exchange.wait(batch.ids, self.timeline.now + self.rng.choice(AWAIT_S))
             self.wake()
 
     def _cancel(self, batch: Batch, exchange: Exchange) -> None:
-        """Some of the batch, whether it is stored or not; asked once."""
+        """Some of the batch, whether it is stored or not, or all that is older; asked once."""
         if exchange is self.exchange:
             batch.cancel_at = None
-            ids = self.rng.sample(batch.ids, self.rng.randint(1, len(batch.ids)))
+            older = [id for other in self.batches for id in other.ids if other.due <= batch.due]
+            ids = self.rng.choice((self.rng.sample(batch.ids, self.rng.randint(1, len(batch.ids))), older))
             self.truth.cancelled.update(ids)
             self.timeline.say(f"{self.name} cancels {ids}")
             exchange.cancel(ids, self.timeline.now + TIMEOUT_S)

@@ -84,7 +84,12 @@ class Faults:
         self.world.router.stop()
 
     def _router_pause(self) -> None:
-        self.world.router.pause(self._duration(40.0))
+        """At any moment, or right after a restart, before the managers are back."""
+        if self.rng.random() < 0.3:
+            self.world.router.crash("to come back and stand still")
+            self.world.router.pause_at_boot = self.rng.choice((0.3, 12.0, 25.0))
+        else:
+            self.world.router.pause(self._duration(40.0))
 
     def _slow_disk(self) -> None:
         self.world.router.slow_s = self.rng.choice((0.05, 0.5, 3.0))
@@ -137,8 +142,8 @@ class Faults:
 
     def _lossy(self) -> None:
         """High-water marks are reached: whole messages are dropped."""
-        host = self.rng.choice(self._hosts())
-        host.lossy = self.rng.choice((0.1, 0.5))
+        host = self.rng.choice((self._manager().host, self.rng.choice(self._hosts())))
+        host.lossy = self.rng.choice((0.2, 0.7))
         self.timeline.after(self._duration(5.0), self._deliver_all, host)
 
     def _repeat(self) -> None:

@@ -66,7 +66,10 @@ class Liar:
         return self._n
 
     def _some_jobs(self) -> list[str]:
-        ids = list(self.witness.jobs) or ["nobody"]
+        """Mostly ones that run now."""
+        jobs = self.witness.jobs
+        running = [id for id, view in jobs.items() if view.lease]
+        ids = running if running and self.rng.random() < 0.7 else list(jobs) or ["nobody"]
         return [self.rng.choice(ids) for _ in range(self.rng.randint(1, 5))]
 
     def _lease_of(self, id: str) -> int:

@@ -9,6 +9,7 @@ PROFILES: dict[str, tuple[int, tuple[str, ...]]] = {
     "calm": (2, ()),
     "router": (4, ("router_crash", "router_stop", "router_pause", "slow_disk", "wall_jump")),
     "network": (3, ("break", "half_open", "cut", "lossy", "wall_jump")),
+    "lossy": (2, ("lossy",)),
     "managers": (3, ("manager_crash", "host_crash", "manager_pause", "manager_stop", "worker_crash")),
     "workers": (2, ("worker_crash", "router_crash")),
     "clients": (2, ("client_crash", "break", "router_crash")),
@@ -105,20 +106,21 @@ def draw(seed: int, profile: str = "") -> Options:
     kinds = PROFILES[profile][1]
     kinds = tuple(rng.sample(kinds or FAULTS, rng.randint(1, len(kinds or FAULTS)))) if profile != "calm" else ()
     small = rng.random() < 0.5
+    slow = profile == "router" or rng.random() < 0.3
     return Options(
         seed=seed,
         profile=profile,
         faults=kinds,
         fault_every_s=rng.choice((0.5, 2.0, 2.0, 5.0)),
         fault_s=rng.choice((8.0, 15.0, 15.0, 40.0)),
-        managers=tuple(rng.choice((1, 2, 4)) for _ in range(rng.choice((1, 2, 2, 3)))),
+        managers=tuple(rng.choice((1, 2, 4)) for _ in range(rng.choice((2, 3) if slow else (1, 2)))),
         queues=tuple(f"q{n}" for n in range(rng.choice((1, 1, 2, 3)))),
         clients=rng.choice((1, 2, 3)),
         batches=rng.choice((3, 8, 15)),
-        batch_jobs=rng.choice((1, 5, 20)),
+        batch_jobs=rng.choice((1, 5)) if slow else rng.choice((1, 5, 20)),
         priorities=rng.choice((1, 2, 3)),
-        slow_share=rng.choice((0.0, 0.1, 0.5)),
-        slow_s=rng.choice((1.0, 4.0, 20.0)),
+        slow_share=rng.choice((0.3, 0.8)) if slow else rng.choice((0.0, 0.0, 0.1)),
+        slow_s=rng.choice((4.0, 20.0)) if slow else 1.0,
         fail_share=rng.choice((0.0, 0.1, 0.3)),
         crash_share=rng.choice((0.0, 0.1)) if profile not in ("calm", "router") else 0.0,
         stuck_share=rng.choice((0.0, 0.05)),

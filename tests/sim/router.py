@@ -31,6 +31,8 @@ class RouterProcess:
     Attributes:
         router: The real one; None = there is no process.
         turns: Turns over all its lives.
+        slow_s: What the disk takes more than it should.
+        pause_at_boot: How long the next process stands still before its first turn.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RouterProcess:
         self.waker = Waker(timeline, self._turn)
         self.turns = 0
         self.slow_s = 0.0
+        self.pause_at_boot = 0.0
         self._life = 0
         self._busy_until = 0.0
         self._dies_at = ""
@@ -73,6 +76,9 @@ class RouterProcess:
         self.network.bind(SOCKETS)
         self.witness.on_boot(self.router)
         self._plan_turn()
+        if self.pause_at_boot:
+            self.pause(self.pause_at_boot)
+            self.pause_at_boot = 0.0
 
     def crash(self, why: str) -> None:
         """kill -9."""

@@ -59,7 +59,7 @@ def pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
-def run_many(first: int, count: int, profile: str, processes: int) -> int:
+def run_many(first: int, count: int, profile: str, processes: int, digests: bool) -> int:
     """Prints what failed and the totals; the number of failures."""
     began = time.perf_counter()
     cases = chain(regressions(), ((seed, profile) for seed in range(first, first + count)))
@@ -70,6 +70,8 @@ def run_many(first: int, count: int, profile: str, processes: int) -> int:
             total.update(seeds=1, events=report.events, turns=report.turns, jobs=report.jobs, runs=report.runs)
             total.update(repeats=report.repeats, simulated_s=round(report.simulated_s))
             total.update({f"fault:{kind}": times for kind, times in report.struck.items()})
+            if digests:
+                print(f"trace {report.seed} {report.digest}")
             if report.failure:
                 failed.append(report)
                 show(report, full=len(failed) <= SHOWN)
@@ -113,6 +115,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--profile", default="", help="a kind of trouble, instead of what each seed draws")
     parser.add_argument("--plant", default="", choices=["", *PLANTED], help="a mistake to plant, with --seed")
     parser.add_argument("--planted", action="store_true", help="look for every planted mistake")
+    parser.add_argument("--digests", action="store_true", help="print a hash of each seed's trace")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
@@ -123,7 +126,7 @@ def main() -> int:
     if given.planted:
         return min(1, run_planted(given.processes))
     if given.seed is None:
-        return min(1, run_many(given.first, given.seeds, given.profile, given.processes))
+        return min(1, run_many(given.first, given.seeds, given.profile, given.processes, given.digests))
     with planted(given.plant):
         report = run(given.seed, given.profile, loud=True)
     print(f"trace {report.digest}, {report.events} events, {report.simulated_s:.1f} s simulated")

@@ -110,6 +110,7 @@ class Witness:
         self._ledger: object = None
         self._lease = 0
         self._leases: set[int] = set()
+        self._settled: dict[tuple[str, int], int] = {}
         self._attempts: dict[str, int] = {}
         self._changed = 0, 0
 
@@ -163,6 +164,7 @@ class Witness:
         for send in sends:
             if send.frames[1] == v2.VERSION:
                 self._judge_send(router, send, before, heard)
+        self._judge_kills(before, sends)
         self._lease = max([self._lease, *self._leases])
         self._leases.clear()
 
@@ -301,7 +303,7 @@ class Witness:
         elif send.socket == BACKEND and command == b"ACK":
             n = v2.unpack(body)[0]
             if (peer, n) in heard.replies:
-                self._judge_settled(peer, heard.replies[peer, n], before)
+                self._judge_settled(peer, heard.replies[peer, n], before, heard)
             elif (peer, n) in heard.informs:
                 self._judge_verdicts(peer, v2.decode(body, v2.Informed), before, heard)
 
@@ -330,6 +332,18 @@ class Witness:
                 continue  # of that turn, it may have come behind the CANCEL
             if state != {"killed": lifecycle.CANCELLED}.get(told, told):
                 raise Violation(f"CANCEL of {id} is answered {told}, and what is durable is {record}")
+
+    def _judge_kills(self, before: dict[str, View], sends: list[Send]) -> None:
+        """Who runs a job that is cancelled is told."""
+        told = {
+            (send.peer, held.lease)
+            for send in sends
+            if send.frames[1:3] == [v2.VERSION, b"KILL"]
+            for held in v2.decode(send.frames[3], v2.Kill).held
+        }
+        for id, old in before.items() if self.jobs is not before else ():
+            if old.lease and self.jobs[id].state == lifecycle.CANCELLED and (old.holder, old.lease) not in told:
+                raise Violation(f"{id} was cancelled, and {old.holder!r}, who runs it, was not told: {old}")
 
     def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request) -> None:
         session = self._sessions.setdefault(peer, Session())
@@ -361,11 +375,16 @@ class Witness:
         if firsts and min(firsts) < last:
             raise Violation(f"queue {queue}: {last} was handed out while {min(firsts)} waits (rank, seq)")
 
-    def _judge_settled(self, peer: bytes, outcomes: list[v2.Outcome], before: dict[str, View]) -> None:
+    def _judge_settled(self, peer: bytes, outcomes: list[v2.Outcome], before: dict[str, View], heard: Heard) -> None:
         for outcome in outcomes:
             old, new = before.get(outcome.id), self.jobs.get(outcome.id)
             if old is None or new is None or old.lease != outcome.lease or old.holder != peer:
                 continue
+            if heard.informs:
+                continue  # which of the two was read first decides
+            first = self._settled.setdefault((outcome.id, outcome.lease), self.turns)
+            if first != self.turns and outcome.state != "returned":
+                raise Violation(f"{outcome} has counted for the second time")
             if new.lease == outcome.lease:
                 raise Violation(f"{outcome} was ACKed and changed nothing")
             if outcome.state == "succeeded" and new.state != "succeeded" and outcome.id not in self.truth.cancelled:

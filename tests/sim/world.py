@@ -93,7 +93,7 @@ class World:
         ids = Ids(lambda: int(self.timeline.wall * 1e9), options.seed)
         batches: list[list[Batch]] = [[] for _ in range(options.clients)]
         for _ in range(options.batches):
-            due = self.timeline.now + rng.random() * min(10.0, options.fault_s)
+            due = self.timeline.now + rng.random() * options.fault_s
             jobs = [self._job(ids.new(), rng) for _ in range(rng.randint(1, options.batch_jobs))]
             cancel_at = due + rng.choice((0.0, 0.1, 2.0)) if rng.random() < options.cancel_share else None
             rng.choice(batches).append(Batch(due, jobs, cancel_at))
