@@ -52,6 +52,7 @@ class RouterProcess:
         self._life = 0
         self._busy_until = 0.0
         self._dies_at = ""
+        self._unsent: list[Send] = []
         self._unreachable: list[tuple[str, bytes | str]] = []
         network.wake_router = self._on_message
 
@@ -70,7 +71,7 @@ class RouterProcess:
             self.timeline.after(1.0, self.boot)
             return
         self._life += 1
-        self._unreachable = []
+        self._unsent, self._unreachable = [], []
         self._busy_until = self.timeline.now
         self.timeline.say(f"router is up, epoch {self.router.ledger.epoch}, expects {len(self.router.expected)}")
         self.network.bind(SOCKETS)
@@ -136,8 +137,10 @@ class RouterProcess:
         self.waker.wake(max(self._busy_until, soon))
 
     def _turn(self) -> None:
+        self._send(self._life)  # a pause may have held it up
         router = self.router
-        assert router is not None
+        if router is None:
+            return
         count = self.options.receive_max
         received = [each for socket in SOCKETS for each in self.network.receive(socket, count)]
         drained = not any(self.network.arrived.values())
@@ -161,19 +164,19 @@ class RouterProcess:
         self.witness.after_turn(router, received, sends)
         took = self.options.turn_s + (self.options.sync_s + self.slow_s if self.disk.applied > applied else 0.0)
         self._busy_until = self.timeline.now + took
-        self.timeline.at(self._busy_until, self._send, sends, self._life)
+        self._unsent = sends
+        self.timeline.at(self._busy_until, self._send, self._life)
         if router.ended:
             router.say_goodbye()
             self.timeline.at(self._busy_until, self._end, router.outbox.drain(), self._life)
         else:
             self._plan_turn()
 
-    def _send(self, sends: list[Send], life: int) -> None:
-        if life != self._life:
+    def _send(self, life: int) -> None:
+        """What the last turn wanted sent; when the process does not stand still, else before its next turn."""
+        if life != self._life or self.waker.paused:
             return
-        if self.waker.paused:
-            self.timeline.at(self.waker.paused_until, self._send, sends, life)
-            return
+        sends, self._unsent = self._unsent, []
         dies = self._dies_at if sends else ""
         if dies == "silent":
             self.crash("before it sends")
@@ -191,7 +194,11 @@ class RouterProcess:
         """Goodbye, and the end in order; another one is started."""
         if life != self._life:
             return
-        self._send(sends, life)
+        if self.waker.paused:
+            self.timeline.at(self.waker.paused_until, self._end, sends, life)
+            return
+        self._unsent += sends
+        self._send(life)
         if life == self._life:
             self.timeline.say("router has ended")
             self._gone()

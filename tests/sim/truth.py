@@ -124,7 +124,8 @@ class Truth:
                     for cause in self.causes.get(subject, [])
                 ):
                     return
-        raise Violation(f"{job.id} was run again without a cause: earlier {earlier}, now #{job.attempt} {job.lease:#x}")
+        now_at = f"now #{job.attempt} {job.lease:#x} at {manager}"
+        raise Violation(f"{job.id} was run again without a cause: {now_at}, earlier {earlier}")
 
     def check_result(self, result: v2.Result) -> None:
         """What a client is told of one job is what happened, and always the same."""

@@ -171,7 +171,7 @@ class Witness:
     def _hear(self, received: list[tuple[str, list[bytes]]]) -> Heard:
         heard = Heard([], {}, {}, set())
         for socket, frames in received:
-            kind = _BODIES.get((socket, frames[3])) if len(frames) == 5 and frames[2] == v2.VERSION else None
+            kind = _BODIES.get((socket, frames[3])) if len(frames) >= 5 and frames[2] == v2.VERSION else None
             if kind is None:
                 continue
             try:
@@ -305,7 +305,7 @@ class Witness:
             if (peer, n) in heard.replies:
                 self._judge_settled(peer, heard.replies[peer, n], before, heard)
             elif (peer, n) in heard.informs:
-                self._judge_verdicts(peer, v2.decode(body, v2.Informed), before, heard)
+                self._judge_verdicts(router.ledger.epoch, peer, v2.decode(body, v2.Informed), before, heard)
 
     def _judge_ack(self, peer: bytes, ack: v2.Ack) -> None:
         refused = {refusal.id for refusal in ack.refusals}
@@ -390,15 +390,26 @@ class Witness:
             if outcome.state == "succeeded" and new.state != "succeeded" and outcome.id not in self.truth.cancelled:
                 raise Violation(f"{outcome} was ACKed, and what is durable is {new}")
 
-    def _judge_verdicts(self, peer: bytes, informed: v2.Informed, before: dict[str, View], heard: Heard) -> None:
+    def _judge_verdicts(
+        self, epoch: int, peer: bytes, informed: v2.Informed, before: dict[str, View], heard: Heard
+    ) -> None:
         if len(heard.informs) > 1:
             return  # one may have undone what the other was told
+        kept = {each.id: each.lease for each in informed.verdicts if each.verdict == "keep"}
         for id, lease, verdict in ((each.id, each.lease, each.verdict) for each in informed.verdicts):
             old, new = before.get(id), self.jobs.get(id)
+            if verdict == "keep" and kept[id] != lease:
+                continue  # the same INFORM named a later hand-out of it, too
             mine = new is not None and new.lease == lease and new.holder == peer
             if mine != (verdict == "keep"):
                 raise Violation(f"verdict {verdict} on {id} {lease:#x}, and it is {new}")
-            if verdict == "keep" and old is not None and old.lease not in (0, lease) and old.holder != peer:
+            before_restart = old is not None and old.lease < lease < epoch << 32
+            if (
+                verdict == "keep"
+                and old is not None
+                and old.lease not in (0, lease)
+                and not (before_restart or old.holder == peer)
+            ):
                 raise Violation(f"verdict keep on {id} {lease:#x}, and its hand-out was {old}")
             if verdict == "done" and (new is None or new.state not in lifecycle.TERMINAL):
                 raise Violation(f"verdict done on {id} {lease:#x}, and it is {new}")

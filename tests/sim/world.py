@@ -7,6 +7,7 @@ none, and everything must come to its end within a bound of simulated time, or `
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,6 +229,9 @@ def run(seed: int, profile: str = "", loud: bool = False) -> Report:
             world.run()
         except Violation as violation:
             failure = f"at {world.timeline.now - 1000:.6f}: {violation}"
+            trace.write(failure)
+        except Exception:  # of the simulator itself, or of code that nobody expects to raise
+            failure = f"at {world.timeline.now - 1000:.6f}: {traceback.format_exc()}"
             trace.write(failure)
         finally:
             world.disk.crash()
