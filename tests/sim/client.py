@@ -158,8 +158,9 @@ class ClientProcess:
         if self.exchange is not None:
             self.waker.wake(self.timeline.now + 0.00005)
 
-    def _connect(self) -> None:
+    def _connect(self) -> Dealer:
         self.dealer = Dealer(self.network, "frontend", self.host, b"", self.wake)
+        return self.dealer
 
     def _turn(self) -> None:
         exchange, dealer = self.exchange, self.dealer
@@ -175,8 +176,7 @@ class ClientProcess:
             dealer.close()
             exchange.reopened()
             messages = exchange.outgoing(now)
-            self._connect()
-            dealer = self.dealer
+            dealer = self._connect()
         for frames in messages:
             dealer.send(frames)
         for batch in self.batches:

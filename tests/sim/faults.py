@@ -67,7 +67,7 @@ class Faults:
         return min(longest, self.rng.choice((0.01, 0.2, 1.0, 5.0, 20.0)) * self.rng.uniform(0.5, 2.0))
 
     def _hosts(self) -> list[Host]:
-        return [each.host for each in (*self.world.managers, *self.world.clients)]
+        return [each.host for each in self.world.peers]
 
     def _manager(self) -> ManagerProcess:
         return self.rng.choice(self.world.managers)

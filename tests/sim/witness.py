@@ -314,7 +314,7 @@ class Witness:
                 raise Violation(f"{id} is ACKed to {peer.decode()} and not durable")
 
     def _judge_result(self, result: v2.Result) -> None:
-        (record,) = self.disk.model.find([result.id]) or [None]
+        record = self.disk.record(result.id)
         if result.state == lifecycle.UNKNOWN:
             if record is not None:
                 raise Violation(f"a client is told that {result.id} is unknown, and it is {record.state}")
@@ -326,7 +326,7 @@ class Witness:
 
     def _judge_cancelled(self, answer: v2.Answer, before: dict[str, View]) -> None:
         for id, told in answer.answer.items():
-            (record,) = self.disk.model.find([id]) or [None]
+            record = self.disk.record(id)
             state = "unknown" if record is None else record.state
             if told == state or (told == lifecycle.UNKNOWN and id not in before):
                 continue  # of that turn, it may have come behind the CANCEL

@@ -72,9 +72,14 @@ class World:
         self.managers = [self._manager(number, workers) for number, workers in enumerate(options.managers)]
         self.clients = self._clients()
         self.router.boot()
-        for process in (*self.managers, *self.clients):
+        for process in self.peers:
             process.boot()
         self.faults = Faults(self)
+
+    @property
+    def peers(self) -> list[ManagerProcess | ClientProcess]:
+        """Everybody but the Router."""
+        return [*self.managers, *self.clients]
 
     def rng(self, purpose: str) -> Random:
         """A source of its own for each part, so that a change in one does not change all others."""
@@ -171,7 +176,7 @@ class World:
         if live:
             views = {id: self.witness.jobs.get(id) for id in live[:10]}
             return f"{len(live)} jobs live: {views}; managers: {[p for m in self.managers if (p := m.pending())]}"
-        left = [text for process in (*self.managers, *self.clients) if (text := process.pending())]
+        left = [text for process in self.peers if (text := process.pending())]
         if not left and router.holding:
             left = [f"the Router holds back, expecting {router.expected}"]
         return "; ".join(left)
