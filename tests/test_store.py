@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Moved, Snapshot, Store
+from eventmq.store.base import Changes, Ended, Holder, Moved, Snapshot, Store
 from eventmq.store.memory import MemoryStore
 from eventmq.store.open import open_store
 
@@ -81,7 +81,7 @@ def test_a_new_store_is_empty(kept: Kept) -> None:
 
 
 def test_an_added_job_comes_back_whole(kept: Kept) -> None:
-    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", 1.25, 3, 0, 2, 41, 5, 7.5)
+    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", "key", 1.25, 3, 0, 2, 41, 5, 7.5)
     kept.store.apply(Changes(added=[whole]))
     assert [record.job for record in kept.store.find([whole.id])] == [whole]
     snapshot = kept.restart()
@@ -265,6 +265,39 @@ def test_a_page_writes_nothing(kept: Kept) -> None:
     assert kept.restart().paged == {"default": 1}
 
 
+# ---- keys ----------------------------------------------------------------------------------------------
+
+
+def holding(store: Store, unique: str = "key", name: str = "tasks.add") -> list[tuple[int, bool]]:
+    return [(holder.seq, bool(holder.ended)) for holder in store.holders(name, unique)]
+
+
+def test_who_holds_a_key_newest_first(kept: Kept) -> None:
+    keyed = job(1, unique="key", options=b"\x80")
+    kept.store.apply(Changes(added=[keyed, job(2), job(4, unique="other")], spilled=[job(3, unique="key")]))
+    kept.store.apply(Changes(delayed=[job(5, unique="key", due=9.0)]))
+    for _ in range(2):
+        assert holding(kept.store) == [(5, False), (3, False), (1, False)]
+        assert holding(kept.store, "other") == [(4, False)]
+        assert kept.store.holders("tasks.sub", "key") == kept.store.holders("tasks.add", "") == []
+        assert kept.store.holders("tasks.add", "key")[0] == Holder("id-5", 5, 5.5, 9.0, b"", False)
+        assert kept.store.holders("tasks.add", "key")[-1] == Holder("id-1", 1, 1.5, 0.0, b"\x80", False)
+        kept.restart()
+
+
+def test_an_ended_job_holds_its_key_until_it_is_released_or_forgotten(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(seq, unique="key") for seq in (1, 2, 3)]))
+    kept.store.apply(Changes(ended=[end(1), end(2, expires=300.0)], released=[1]))
+    assert holding(kept.store) == [(3, False), (2, True)]
+    kept.restart()
+    kept.store.apply(Changes(released=[2], ended=[end(3)]))
+    kept.store.apply(Changes(released=[1, 2]))
+    assert holding(kept.store) == [(3, True)]
+    assert kept.store.find(["id-1"])[0].job.unique == "key"
+    assert kept.store.forget(200.0, 1000, 1000) == 2
+    assert holding(kept.store) == []
+
+
 # ---- facts and epochs ----------------------------------------------------------------------------------
 
 
@@ -293,6 +326,8 @@ def test_each_start_has_its_epoch(kept: Kept) -> None:
         Changes(moved=[Moved(2, 2, 0)]),
         Changes(paged_out=[77]),
         Changes(paged_in=[2]),
+        Changes(released=[1]),
+        Changes(released=[77]),
     ],
 )
 def test_a_change_that_cannot_be_is_refused_as_a_whole(kept: Kept, wrong: Changes) -> None:
@@ -396,6 +431,7 @@ def test_info_tells_what_it_is(kept: Kept) -> None:
         lambda store: store.page("default", START, 1),
         lambda store: store.due((0.0, 0), 1),
         lambda store: store.find(["id-1"]),
+        lambda store: store.holders("tasks.add", "key"),
         lambda store: store.forget(0.0, 1, 1),
         lambda store: store.info(),
     ],
@@ -450,6 +486,7 @@ class SameAsModel(RuleBasedStateMachine):
                 data.draw(st.sampled_from(["a", "b"])),
                 attempt=data.draw(st.integers(1, 3)),
                 due=data.draw(st.sampled_from([0.0, 5.0, 9.0])),
+                unique=data.draw(st.sampled_from(["", "", "k", "l"])),
             )
             data.draw(st.sampled_from([changes.added, changes.spilled, changes.delayed])).append(new)
             self.live.append(self.next_seq)
@@ -465,6 +502,8 @@ class SameAsModel(RuleBasedStateMachine):
                 end(seq, self.now + data.draw(st.integers(0, 50)), attempt=data.draw(st.integers(1, 9)))
             )
             self.live.remove(seq)
+        over = [end.seq for end in changes.ended]
+        changes.released = data.draw(st.lists(st.sampled_from(over), max_size=3)) if over else []
         changes.facts = data.draw(
             st.dictionaries(st.sampled_from("xyz"), st.none() | st.binary(max_size=3), max_size=2)
         )
@@ -503,6 +542,8 @@ class SameAsModel(RuleBasedStateMachine):
             assert self.file.page(queue, START, 1000) == self.model.page(queue, START, 1000)
         for after in ((0.0, 0), (5.0, 3), (7.0, 9)):
             assert self.file.due(after, 5) == self.model.due(after, 5)
+        for unique in ("k", "l", "m"):
+            assert self.file.holders("tasks.add", unique) == self.model.holders("tasks.add", unique)
 
     def teardown(self) -> None:
         self.file.close()

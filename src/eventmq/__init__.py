@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventmq.client.retry import Retry
     from eventmq.errors import (
         BrokerUnavailable,
+        DuplicateJob,
         EnqueueError,
         EventMQError,
         InvalidJob,
@@ -39,6 +40,7 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "BrokerUnavailable",
     "Client",
+    "DuplicateJob",
     "EnqueueError",
     "EventMQError",
     "InvalidJob",

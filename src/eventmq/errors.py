@@ -38,6 +38,14 @@ class QueueFull(EnqueueError):
     """The queue has reached its bound."""
 
 
+class DuplicateJob(EnqueueError):
+    """A job with the same key is there already, and the new one was to be the only one. `id` is that of the other."""
+
+    def __init__(self, message: str, id: str = "") -> None:
+        super().__init__(message)
+        self.id = id
+
+
 class JobRefused(EnqueueError):
     """The Router refused the job. `reason` is one of `REASONS`."""
 
@@ -128,6 +136,7 @@ REASONS = {
     "too_large": "over a limit of size or count",
     "invalid_job": "an id, name, queue or option of the job is not acceptable",
     "conflict": "the id belongs to another job already",
+    "duplicate": "a job with the same key is there already",
     "storage_full": "the store has no room; try again later",
     "queue_full": "the queue has reached its bound",
     "no_scheduler": "no scheduler is connected to take the schedule",

@@ -29,6 +29,12 @@ ID_CHARS_MAX = 64
 NAME_CHARS_MAX = 200
 """Names of queues, functions and managers."""
 
+UNIQUE_CHARS_MAX = 200
+"""The key of a job that is to be the only one. The client shortens longer ones to their beginning and a hash."""
+
+UNIQUE_ANSWERS_MAX = 50_000
+"""Calls for which another job stands, remembered in case their REQUEST comes again (about 300 bytes each)."""
+
 QUEUES_MAX = 10_000
 """Distinct queues that the Router knows. A typing mistake in a loop must not eat its memory."""
 

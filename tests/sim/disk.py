@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Record, Snapshot
+from eventmq.store.base import Changes, Ended, Holder, Record, Snapshot
 from eventmq.store.memory import MemoryStore
 from eventmq.store.sqlite import SqliteStore
 from sim.timeline import Violation
@@ -132,6 +132,12 @@ class Disk:
             real = {record.job.id: record for record in self._real.find(ids)}
             self._compare("find", {record.job.id: record for record in records}, real)
         return records
+
+    def holders(self, name: str, unique: str) -> list[Holder]:
+        holders = self.model.holders(name, unique)
+        if self._real is not None:
+            self._compare("holders", holders, self._real.holders(name, unique))
+        return holders
 
     def forget(self, now: float, rows: int, keep: int) -> int:
         forgotten = self.model.forget(now, rows, keep)

@@ -225,7 +225,7 @@ def attempt_always_counted(right: Method) -> Method:
 @plant(Ledger, "cancel")
 def cancel_forgotten(right: Method) -> Method:
     """A waiting job is said to be cancelled and is not."""
-    return lambda self, id, wall: right(self, id, wall) if id not in self.live else ("cancelled", None)
+    return lambda self, id, wall: right(self, id, wall) if id not in self.live else "cancelled"
 
 
 @plant(Outbox, "send")

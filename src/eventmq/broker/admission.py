@@ -24,6 +24,11 @@ def options_of(packed: bytes) -> Options:
     return v2.decode(packed, Options) if packed else Options()
 
 
+def overdue(options: Options, created: float, wall: float) -> bool:
+    """Whether a job that has not begun at wall time `wall` must not begin any more."""
+    return options.expires_s is not None and wall >= created + options.expires_s
+
+
 def fault(job: Job) -> Refusal | None:
     """What is wrong with a job, if anything."""
     if not 0 < len(job.id) <= ID_MAX:
@@ -33,6 +38,8 @@ def fault(job: Job) -> Refusal | None:
     if len(job.payload) > limits.PAYLOAD_BYTES_MAX:
         text = f"the payload has {len(job.payload)} bytes, the limit is {limits.PAYLOAD_BYTES_MAX}"
         return Refusal(job.id, "too_large", text)
+    if len(job.unique) > limits.UNIQUE_CHARS_MAX:
+        return Refusal(job.id, "too_large", f"a key has at most {limits.UNIQUE_CHARS_MAX} characters")
     if not -100 <= job.priority <= 100:
         return Refusal(job.id, "invalid_job", f"priority is {job.priority}, expected -100 to 100")
     return _fault_of_options(job) if job.options else None
@@ -45,7 +52,13 @@ def _fault_of_options(job: Job) -> Refusal | None:
         options = options_of(job.options)
     except msgspec.MsgspecError as error:
         return Refusal(job.id, "invalid_job", f"options: {error}")
-    times = (options.delay_s, options.due, options.expires_s or 0.0, *options.retry_delays_s)
+    times = (
+        options.delay_s,
+        options.due,
+        options.expires_s or 0.0,
+        options.unique_for_s or 0.0,
+        *options.retry_delays_s,
+    )
     if not all(0.0 <= each <= limits.FUTURE_S_MAX and math.isfinite(each) for each in times):
         return Refusal(job.id, "invalid_job", "options: a time is negative, not a number or too far away")
     return None

@@ -174,6 +174,9 @@ class Core(ABC):
                 self.outbox.tell(peer, result)
             for peer, result in self.waiters.ended_1_0(ledger.ended):
                 self.reply_1_0(peer, result)
+            for manager, held in ledger.kills:
+                if manager.wire == 2:
+                    self.outbox.send(BACKEND, manager.id, v2.encode(b"KILL", v2.Kill([held])))
         ledger.applied()
 
     def _start_over(self, error: StorageFull) -> None:

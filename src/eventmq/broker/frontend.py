@@ -14,7 +14,7 @@ import msgspec
 from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.core import Core, Handler, Handlers, Scheduler
-from eventmq.broker.outbox import BACKEND, FRONTEND
+from eventmq.broker.outbox import FRONTEND
 from eventmq.broker.pool import PeerId
 from eventmq.errors import REASONS, InvalidMessageError
 from eventmq.protocol import v1, v2
@@ -62,7 +62,7 @@ class Frontend(Core):
         reason = self._closed()
         if reason:
             raise InvalidMessageError(REASONS[reason], reason)
-        for refusal in self.ledger.accept([job], self.wall):
+        for refusal in self.ledger.accept([job], self.wall).refusals:
             raise InvalidMessageError(refusal.text, refusal.reason)
         if headers.reply_requested:
             self.waiters.add_1_0(msgid, sender)
@@ -78,10 +78,10 @@ class Frontend(Core):
             text = f"{len(body.jobs)} jobs in one REQUEST, the limit is {limits.BATCH_JOBS_MAX}"
             self.send_refused(FRONTEND, sender, body.n, "too_large", text)
             return
-        refusals = self.ledger.accept(body.jobs, self.wall)
-        for refusal in refusals:
+        accepted = self.ledger.accept(body.jobs, self.wall, recovering=bool(self.expected))
+        for refusal in accepted.refusals:
             self.refusals[refusal.reason] += 1
-        self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n, refusals)))
+        self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n, *accepted)))
 
     def _closed(self) -> str:
         """Why no jobs are accepted at all: a reason, or nothing."""
@@ -122,14 +122,7 @@ class Frontend(Core):
             text = f"{len(body.ids)} jobs in one CANCEL, the limit is {limits.BATCH_JOBS_MAX}"
             self.send_refused(FRONTEND, sender, body.n, "too_large", text)
             return
-        self.commit()
-        answer = {}
-        for id in dict.fromkeys(body.ids):
-            job = self.ledger.live.get(id)
-            held = v2.Held(id, job.lease) if job is not None else None
-            answer[id], manager = self.ledger.cancel(id, self.wall)
-            if manager is not None and manager.wire == 2 and held is not None:
-                self.outbox.send(BACKEND, manager.id, v2.encode(b"KILL", v2.Kill([held])))
+        answer = {id: self.ledger.cancel(id, self.wall) for id in dict.fromkeys(body.ids)}
         self.outbox.send(FRONTEND, sender, v2.encode(b"REPLY", v2.Answer(body.n, answer)))
 
     def on_info(self, sender: PeerId, body: v2.Info) -> None:
@@ -154,6 +147,7 @@ class Frontend(Core):
             "queue": job.queue,
             "name": job.name,
             "priority": job.priority,
+            "unique": job.unique or None,
             "attempt": job.attempt,
             "failures": job.failures,
             "crashes": job.crashes,

@@ -7,7 +7,9 @@ knows a manager; `wall` is wall time, in seconds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
+from typing import NamedTuple
 
 from eventmq import limits
 from eventmq.broker import backlog as backlogs
@@ -16,17 +18,31 @@ from eventmq.broker.admission import fault, options_of
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
 from eventmq.broker.timers import Timers
+from eventmq.broker.uniques import Uniques
 from eventmq.protocol.v2 import Job, Refusal
 from eventmq.store.base import Changes, Moved, Store
 
 
-class Intake:
+class Accepted(NamedTuple):
+    """What became of new jobs; those in neither list are accepted.
+
+    Attributes:
+        refusals: Those that are not, and why.
+        existing: (id, other id): in the way of the first was the other, which stands for it unless it is refused, too.
+    """
+
+    refusals: list[Refusal]
+    existing: list[tuple[str, str]]
+
+
+class Intake(ABC):
     """Jobs on their way to being handed out.
 
     Attributes:
         live: Jobs in memory by id.
         backlogs: Waiting jobs by queue.
         timers: Delayed jobs.
+        uniques: Who holds which key.
         changes: What this turn wants remembered.
         let_go: Jobs that left memory in this turn by id; the store may not have them yet.
         counts: Since start: `accepted`, `duplicates`, and what the ledger counts.
@@ -48,6 +64,7 @@ class Intake:
         self.facts = snapshot.facts
         self.kept = snapshot.ended
         self.next_seq = snapshot.next_seq
+        self.uniques = Uniques(store, self.live, snapshot.next_seq)
         self.room = Room()
         self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
         first = store.due(timers.FIRST, 1) if snapshot.delayed else []
@@ -68,13 +85,16 @@ class Intake:
 
     # ---- in ----------------------------------------------------------------------------------------
 
-    def accept(self, jobs: list[Job], wall: float) -> list[Refusal]:
+    def accept(self, jobs: list[Job], wall: float, recovering: bool = False) -> Accepted:
         """Takes in new jobs; what is there already under the same id is accepted again without effect.
 
-        Returns:
-            Those that are not accepted, and why.
+        Args:
+            jobs: From a client.
+            wall: Wall time.
+            recovering: The Router was restarted, and jobs may run without its knowing.
         """
-        refusals = []
+        refusals: list[Refusal] = []
+        existing: list[tuple[str, str]] = []
         good = []
         for job in jobs:
             refusal = fault(job) or self._no_room(job)
@@ -95,6 +115,11 @@ class Intake:
                 if other.name != job.name or other.payload != job.payload or other.queue != job.queue:
                     refusals.append(Refusal(job.id, "conflict", "this id belongs to another job already"))
                 continue
+            if job.unique and (rival := self._rival(job, wall, recovering)) is not None:
+                existing.append((job.id, rival))
+                if options_of(job.options).on_conflict == "raise":
+                    refusals.append(Refusal(job.id, "duplicate", f"job {rival} has the same key, {job.unique!r}"))
+                continue
             job.created, job.attempt, job.lease, job.crashes, job.failures, job.settled = wall, 1, 0, 0, 0, 0
             job.due = self._due(job, wall) if job.options else 0.0
             job.seq = self.next_seq
@@ -110,8 +135,30 @@ class Intake:
                 added.append(job)
             else:
                 self._place(backlog, job)
+            if job.unique:
+                self.uniques.added(job)
         self.counts["accepted"] += len(good)
-        return refusals
+        return Accepted(refusals, existing)
+
+    def _rival(self, job: Job, wall: float, recovering: bool) -> str | None:
+        """The job that is in the way of a new one with a key. Those that it is to replace are in its way no more."""
+        known = self.uniques.answer(job.id)
+        if known is not None:
+            return known
+        rivals = self.uniques.rivals(job, wall, recovering, self.changes)
+        if options_of(job.options).on_conflict == "replace":
+            for rival in rivals:
+                self.cancel(rival.id, wall)
+                self.counts["replaced"] += 1
+            return None
+        if not rivals:
+            return None
+        self.uniques.answered(job.id, rivals[0].id)
+        return rivals[0].id
+
+    @abstractmethod
+    def cancel(self, id: str, wall: float) -> str:
+        """Ends a job wherever it is."""
 
     def _no_room(self, job: Job) -> Refusal | None:
         if job.queue in self.backlogs or len(self.backlogs) < limits.QUEUES_MAX:

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 
 from eventmq import limits
 from eventmq.broker import lifecycle, retries
-from eventmq.broker.admission import options_of
+from eventmq.broker.admission import options_of, overdue
 from eventmq.broker.backlog import key
 from eventmq.broker.intake import Intake, moved
 from eventmq.broker.lifecycle import move
 from eventmq.broker.pool import Crew, Manager, Pool
 from eventmq.protocol import v2
-from eventmq.protocol.v2 import Failure, Job, Outcome
+from eventmq.protocol.v2 import Failure, Held, Job, Outcome
 from eventmq.store.base import Changes, Ended, Record, Store
 
 Lease = tuple[Job, Manager, float]
@@ -45,6 +45,7 @@ class Ledger(Intake):
     Attributes:
         leases: Running jobs by id.
         ended: What ended in this turn, by id: for those who wait for it.
+        kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
         counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
         latencies: How long they took, by queue.
@@ -58,6 +59,7 @@ class Ledger(Intake):
         self.crash_limit = crash_limit
         self.leases: dict[str, Lease] = {}
         self.ended: dict[str, Ending] = {}
+        self.kills: list[tuple[Manager, Held]] = []
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
         self.next_lease = self.epoch << 32
@@ -108,8 +110,7 @@ class Ledger(Intake):
         """Those that may still begin; the others end."""
         left = []
         for job in jobs:
-            expires_s = options_of(job.options).expires_s if job.options else None
-            if expires_s is not None and wall >= job.created + expires_s:
+            if job.options and overdue(options_of(job.options), job.created, wall):
                 self._end(job, None, "expire", wall)
             else:
                 left.append(job)
@@ -240,38 +241,44 @@ class Ledger(Intake):
         if ttl is None:
             ttl = self.result_ttl_s
         expires = wall + (ttl if ttl > limits.DEDUPE_S else limits.DEDUPE_S)
+        if job.unique:
+            expires = max(expires, job.created + (options_of(job.options).unique_for_s or 0.0))
+            self.uniques.ended(job, state, self.changes)
         kept_value, kept_failure = value if ttl else b"", v2.pack(failure) if failure else b""
         self.changes.ended.append(
             Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, kept_value, kept_failure)
         )
 
-    def cancel(self, id: str, wall: float) -> tuple[str, Manager | None]:
-        """Ends a job wherever it is. To be called when all changes are applied, but for those of other cancellations.
+    def cancel(self, id: str, wall: float) -> str:
+        """Ends a job wherever it is; who runs it is named in `kills`.
 
         Returns:
-            `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`; and who is to stop it.
+            `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`.
         """
         if id in self.ended:
-            return self.ended[id][0], None
+            return self.ended[id][0]
         job = self.live.get(id)
         if job is None:
-            record = next(iter(self.store.find([id])), None)
-            if record is None:
-                return lifecycle.UNKNOWN, None
-            if record.state in lifecycle.TERMINAL:
-                return record.state, None
-            job = record.job
+            job = self.let_go.get(id)
+            if job is None:
+                record = next(iter(self.store.find([id])), None)
+                if record is None:
+                    return lifecycle.UNKNOWN
+                if record.state in lifecycle.TERMINAL:
+                    return record.state
+                job = record.job
             place = self.timers if job.due else self.backlog(job.queue)
             place.paged -= 1
             job.due = 0.0
         elif job.lease:
             manager = self.leases[id][1]
+            self.kills.append((manager, Held(id, job.lease)))
             self._end(job, manager, "cancel", wall)
-            return "killed", manager
+            return "killed"
         else:
             self.take_out(job)
         self._end(job, None, "cancel", wall)
-        return lifecycle.CANCELLED, None
+        return lifecycle.CANCELLED
 
     # ---- reconciliation ------------------------------------------------------------------------------
 
@@ -315,3 +322,5 @@ class Ledger(Intake):
         self.changes = Changes()
         self.let_go = {}
         self.ended = {}
+        self.kills = []
+        self.uniques.applied()

@@ -9,7 +9,7 @@ Source: `docs/protocol.md`, section 3.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Body(msgspec.Struct, array_like=True, gc=False):
 class Job(Body):
     """One job, the same on every hop and in the Router's memory.
 
-    A client fills the first six fields; the Router overwrites the others whatever a client sent.
+    A client fills the first seven fields; the Router overwrites the others whatever a client sent.
 
     Attributes:
         id: Text, at most `ID_CHARS_MAX` characters, made by the client; time-ordered ids are stored fastest.
@@ -32,6 +32,7 @@ class Job(Body):
         payload: msgpack `[args, kwargs]` or `[args, kwargs, class_args, class_kwargs]`.
         priority: -100 to 100, higher first within the queue.
         options: msgpack map, see `Options`; empty when all are default.
+        unique: Its key: of the jobs of its name, which one it is to be the only one of; empty = it has none.
         created: Wall time of acceptance, seconds.
         attempt: 1 for the first run; grows with each run that is known to have begun and not succeeded.
         lease: Fencing token of this hand-out; grows with each hand-out, over restarts too. 0 = not handed out.
@@ -48,6 +49,7 @@ class Job(Body):
     payload: bytes
     priority: int = 0
     options: bytes = b""
+    unique: str = ""
     created: float = 0.0
     attempt: int = 1
     lease: int = 0
@@ -74,6 +76,11 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
         retry_on: Qualified names of exceptions to retry on, with all that derive from them. Empty: any.
         retry_not_on: The same, not to retry on.
         retry_timeout: Whether a timeout is retried like a failure.
+        unique_scope: Of a job with a key, which others are in its way: those that are delayed or `waiting`, or
+            `running` ones too.
+        unique_for_s: In place of the scope: those accepted less than so long ago, also when they have ended by now.
+        on_conflict: Another job is in its way: that one stands for it (`existing`), it is refused (`raise`), or that
+            one is cancelled (`replace`).
     """
 
     timeout_s: float | None = None
@@ -88,6 +95,9 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
     retry_on: tuple[str, ...] = ()
     retry_not_on: tuple[str, ...] = ()
     retry_timeout: bool = True
+    unique_scope: Literal["waiting", "running"] = "running"
+    unique_for_s: float | None = None
+    on_conflict: Literal["existing", "replace", "raise"] = "existing"
 
 
 class Failure(Body):
@@ -176,10 +186,16 @@ class Request(Body):
 
 
 class Ack(Body):
-    """ACK of the sender's message `n`, sent after what it says is durable. Jobs not named in `refusals` exist."""
+    """ACK of the sender's message `n`, sent after what it says is durable. Jobs not named here exist.
+
+    Attributes:
+        refusals: Those that are refused.
+        existing: (id, other id): in the way of the first was the other, which stands for it unless it is refused, too.
+    """
 
     n: int
     refusals: list[Refusal] = []
+    existing: list[tuple[str, str]] = []
 
 
 class Wait(Body):

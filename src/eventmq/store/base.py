@@ -2,7 +2,7 @@
 
 The Router is the only caller and the only writer, from one thread. In each turn of its loop it decides in memory,
 notes what must outlive it in one `Changes`, and calls `apply` once; nothing becomes visible outside before `apply`
-has returned. Reads (`page`, `find`) see what has been applied, not what is still in a `Changes`.
+has returned. Reads (`page`, `find`, `holders`) see what has been applied, not what is still in a `Changes`.
 
 A live job is `waiting` here whether it is delayed, waits or runs: handing a job out writes nothing. Its row is either
 held in the Router's memory too, or only here: *paged*, read back in dispatch order by `page`, or *put off*, read back
@@ -69,6 +69,17 @@ class Moved(NamedTuple):
     settled: int = 0
 
 
+class Holder(NamedTuple):
+    """A job that holds its key (`Job.unique`), as the store has it: it is live, or has ended and was not `released`."""
+
+    id: str
+    seq: int
+    created: float
+    due: float
+    options: bytes
+    ended: bool
+
+
 class Record(NamedTuple):
     """Everything the store knows of one job, live or ended."""
 
@@ -95,6 +106,7 @@ class Changes:
         put_off: `seq` of delayed jobs that memory lets go of; from now on they come back by `due`.
         paged_in: `seq` of jobs that were only here and that memory holds from now on.
         ended: Jobs that ended.
+        released: `seq` of jobs that have ended, now or before, and hold their key no longer.
         facts: Small named facts; None removes one.
     """
 
@@ -106,12 +118,13 @@ class Changes:
     put_off: list[int] = field(default_factory=list)
     paged_in: list[int] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
     facts: dict[str, bytes | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any((
             self.added, self.ended, self.spilled, self.delayed, self.moved,
-            self.paged_out, self.put_off, self.paged_in, self.facts,
+            self.paged_out, self.put_off, self.paged_in, self.released, self.facts,
         ))  # fmt: skip
 
 
@@ -160,6 +173,9 @@ class Store(Protocol):
 
     def find(self, ids: list[str]) -> list[Record]:
         """The jobs with these ids, in no order; ids that are not known are left out."""
+
+    def holders(self, name: str, unique: str) -> list[Holder]:
+        """The jobs of this name that hold this key, newest first."""
 
     def forget(self, now: float, rows: int, keep: int) -> int:
         """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;

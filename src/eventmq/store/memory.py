@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Record, Snapshot
+from eventmq.store.base import Changes, Ended, Holder, Record, Snapshot
 
 SCHEMA = 0
 """There is none."""
@@ -43,6 +43,7 @@ class MemoryStore:
         self._ids: dict[str, int] = {}
         self._paged: dict[str, list[tuple[int, int]]] = {}  # keys in dispatch order, by queue
         self._put_off: list[tuple[float, int]] = []  # (due, seq) in order
+        self._holders: dict[tuple[str, str], list[int]] = {}  # seqs by name and key, ascending
         self._facts: dict[str, bytes] = {}
         self._ended = 0
         self._epoch = 0
@@ -93,6 +94,8 @@ class MemoryStore:
             self._page(seq, False)
         for end in changes.ended:
             self._end(end)
+        for seq in changes.released:
+            self._release(self._rows[seq].job)
         self._facts.update({name: value for name, value in changes.facts.items() if value is not None})
         for name in [name for name, value in changes.facts.items() if value is None]:
             self._facts.pop(name, None)
@@ -111,6 +114,11 @@ class MemoryStore:
     def find(self, ids: list[str]) -> list[Record]:
         self._check_open()
         return [_record(self._rows[self._ids[id]]) for id in dict.fromkeys(ids) if id in self._ids]
+
+    def holders(self, name: str, unique: str) -> list[Holder]:
+        self._check_open()
+        rows = [self._rows[seq] for seq in reversed(self._holders.get((name, unique), []))]
+        return [_holder(row.job, row.end is not None) for row in rows]
 
     def forget(self, now: float, rows: int, keep: int) -> int:
         self._check_open()
@@ -144,6 +152,8 @@ class MemoryStore:
         self._rows[job.seq] = _Row(replace(job, lease=0), paged=False)
         self._ids[job.id] = job.seq
         insort(self._seqs, job.seq)
+        if job.unique:
+            insort(self._holders.setdefault((job.name, job.unique), []), job.seq)
 
     def _page(self, seq: int, paged: bool) -> None:
         row = self._rows[seq]
@@ -174,9 +184,18 @@ class MemoryStore:
         row.job = replace(row.job, attempt=end.attempt, crashes=end.crashes)
         self._ended += 1
 
+    def _release(self, job: Job) -> None:
+        seqs = self._holders.get((job.name, job.unique), [])
+        if job.seq in seqs:
+            seqs.remove(job.seq)
+        if not seqs:
+            self._holders.pop((job.name, job.unique), None)
+
     def _delete(self, seqs: list[int]) -> int:
         for seq in seqs:
-            del self._ids[self._rows.pop(seq).job.id]
+            job = self._rows.pop(seq).job
+            del self._ids[job.id]
+            self._release(job)
         if seqs:
             gone = set(seqs)
             self._seqs = [seq for seq in self._seqs if seq not in gone]
@@ -200,10 +219,17 @@ class MemoryStore:
         touched.update([move.seq for move in changes.moved] + changes.paged_out + changes.put_off + changes.paged_in)
         if ended_twice or any(seq not in seqs and not self._is_live(seq) for seq in touched):
             raise StoreError("memory: was told to change a job that is not live")
+        ending = {end.seq for end in changes.ended}
+        if any(s not in ending and (s not in self._rows or self._is_live(s)) for s in changes.released):
+            raise StoreError("memory: was told to release the key of a job that has not ended")
 
     def _is_live(self, seq: int) -> bool:
         row = self._rows.get(seq)
         return row is not None and row.end is None
+
+
+def _holder(job: Job, ended: bool) -> Holder:
+    return Holder(job.id, job.seq, job.created, job.due, job.options, ended)
 
 
 def _record(row: _Row) -> Record:

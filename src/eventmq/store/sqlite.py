@@ -5,8 +5,9 @@ it go whatever happens to the process; `<file>.owner` only tells who holds it. N
 and nothing in this process may open and close it by other means: that would drop the lock.
 
 What it costs decides its shape. A row is found by `seq`, its rowid. Besides that there is one index over ids, which
-are time-ordered, and one over the rows that are only here (`paged`). Small columns come before the large ones, so
-scans do not follow overflow chains. An ended job is the same row with its outcome filled in.
+are time-ordered, and partial ones over the rows that are only here (`paged`) and over those with a key. Small columns
+come before the large ones, so scans do not follow overflow chains. An ended job is the same row with its outcome filled
+in.
 
 The write-ahead log is copied into the file here, not by SQLite behind COMMIT, which would hide an I/O error.
 SQLite has no checksums over the file: damaged structure is refused when met, damaged content is not seen.
@@ -28,7 +29,7 @@ from msgspec.structs import astuple
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
 from eventmq.store import place, tables
-from eventmq.store.base import Changes, Durability, Ended, Record, Snapshot
+from eventmq.store.base import Changes, Durability, Ended, Holder, Record, Snapshot
 
 LOG_BYTES = 2 << 20
 """The write-ahead log is copied into the file when it is larger. Half the size halves the longest stall (about 10 ms)
@@ -115,6 +116,7 @@ class SqliteStore:
             self._write(tables.PUT_OFF, changes.put_off, zip(changes.put_off, strict=True))
             self._write(tables.PAGE_IN, changes.paged_in, zip(changes.paged_in, strict=True))
             self._write(tables.END, changes.ended, map(_row_of_end, changes.ended))
+            self._write(tables.RELEASE, changes.released, zip(changes.released, strict=True))
             for name, value in changes.facts.items():
                 self._db.execute(*((tables.DROP_FACT, (name,)) if value is None else (tables.SET_FACT, (name, value))))
         self._ended += len(changes.ended)
@@ -149,6 +151,11 @@ class SqliteStore:
                 size = next(size for size in tables.FIND_SIZES if size >= len(some))
                 rows += self._db.execute(tables.FIND[size], some + some[-1:] * (size - len(some))).fetchall()
         return [Record(Job(*row[: tables.JOB_FIELDS]), *row[tables.JOB_FIELDS :]) for row in rows]
+
+    def holders(self, name: str, unique: str) -> list[Holder]:
+        with self._trust():
+            rows = self._db.execute(tables.HOLDERS, (name, unique)).fetchall()
+        return list(starmap(Holder, rows))
 
     def forget(self, now: float, rows: int, keep: int) -> int:
         try:

@@ -1,13 +1,13 @@
 """What the SQLite file holds, and every statement that is run over and over on it. Text only; `sqlite` runs it.
 
-Schema 1. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
+Schema 2. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
 """
 
 from __future__ import annotations
 
 from eventmq.protocol.v2 import Job
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables, kept as `user_version`."""
 
 APPLICATION_ID = int.from_bytes(b"EvMQ", "big")
@@ -31,9 +31,11 @@ CREATE TABLE job (
     finished REAL    NOT NULL DEFAULT 0,
     expires  REAL    NOT NULL DEFAULT 0,
     run_s    REAL    DEFAULT 0,           -- NULL: the manager sent NaN
+    holds    INTEGER NOT NULL,            -- 1: it has a key and holds it
     id       TEXT    NOT NULL,
     queue    TEXT    NOT NULL,
     name     TEXT    NOT NULL,
+    unique_key TEXT  NOT NULL,
     worker   TEXT    NOT NULL DEFAULT '',
     options  BLOB    NOT NULL,
     payload  BLOB    NOT NULL,
@@ -43,6 +45,7 @@ CREATE TABLE job (
 CREATE UNIQUE INDEX job_id ON job (id);
 CREATE INDEX job_paged ON job (queue, rank, seq) WHERE paged = 1;
 CREATE INDEX job_due ON job (due, seq) WHERE paged = 2;
+CREATE INDEX job_unique ON job (name, unique_key, seq) WHERE holds = 1;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE router (epoch INTEGER NOT NULL);
 INSERT INTO router VALUES (0);
@@ -50,8 +53,9 @@ INSERT INTO router VALUES (0);
 
 # ?N is the N-th field of Job, Ended or Moved.
 _INSERT = """INSERT INTO job
-    (seq, state, paged, rank, attempt, crashes, failures, due, settled, created, id, queue, name, options, payload)
-    VALUES (?11, 'waiting', {paged}, -?5, ?8, ?10, ?12, ?13, ?14, ?7, ?1, ?2, ?3, ?6, ?4)"""
+    (seq, state, paged, rank, attempt, crashes, failures, due, settled, created, holds, id, queue, name, unique_key,
+     options, payload)
+    VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?8, ?7 <> '', ?1, ?2, ?3, ?7, ?6, ?4)"""
 ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
 MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7,
     failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
@@ -60,10 +64,11 @@ PUT_OFF = "UPDATE job SET paged = 2 WHERE seq = ? AND state = 'waiting'"
 PAGE_IN = "UPDATE job SET paged = 0 WHERE seq = ? AND state = 'waiting'"
 END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, crashes = ?6, run_s = ?7, worker = ?8,
     value = ?9, failure = ?10, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
+RELEASE = "UPDATE job SET holds = 0 WHERE seq = ? AND state <> 'waiting'"
 SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
-_JOB = "id, queue, name, payload, -rank, options, created, attempt, 0, crashes, seq, failures, due, settled"
+_JOB = "id, queue, name, payload, -rank, options, unique_key, created, attempt, 0, crashes, seq, failures, due, settled"
 JOB_FIELDS = len(Job.__struct_fields__)
 HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
 _PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
@@ -75,6 +80,8 @@ DUE_SAME_TIME = f"{_DUE} AND due = ? AND seq > ? ORDER BY seq LIMIT ?"
 DUE_LATER = f"{_DUE} AND due > ? ORDER BY due, seq LIMIT ?"
 _RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
+HOLDERS = """SELECT id, seq, created, due, options, state <> 'waiting' FROM job INDEXED BY job_unique
+    WHERE holds = 1 AND name = ? AND unique_key = ? ORDER BY seq DESC"""
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
 COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
 COUNT_DELAYED = "SELECT count(*) FROM job WHERE paged = 2"
