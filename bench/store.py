@@ -69,7 +69,9 @@ def main() -> None:
             "find 500 known ids", 200 * BATCH, (lambda: store.find([j.id for j in jobs[:BATCH]]) for _ in range(200))
         )
         measure("find one unknown id", 2_000, (lambda: store.find(unknown[:1]) for _ in range(2_000)))
-        measure("forget", count, (lambda: store.forget(2e9, 2_000, 1 << 40) for _ in range(count // 2_000 + 1)))
+        measure(
+            "forget", count, (lambda: store.forget(2e9, 2_000, 1 << 40, 1 << 40) for _ in range(count // 2_000 + 1))
+        )
         one = iter(new_jobs(count + 1, 1_000))
         measure("add one by one", 1_000, (lambda job=job: store.apply(Changes(added=[job])) for job in one))
         backlog = options.backlog

@@ -16,12 +16,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Holder, Moved, Snapshot, Store
+from eventmq.store.base import Changes, Ended, Holder, Moved, Requeued, Snapshot, Store, Wanted
 from eventmq.store.memory import MemoryStore
 from eventmq.store.open import open_store
 
 START = (-101, 0)
 """Before the first job of any queue."""
+
+ALL = 1 << 40
+"""A bound that nothing reaches."""
 
 
 def job(seq: int, priority: int = 0, queue: str = "default", **fields: Any) -> Job:
@@ -73,11 +76,17 @@ def state(store: Store, seq: int) -> str:
     return store.find([f"id-{seq}"])[0].state
 
 
+def counts(store: Store) -> tuple[int, int]:
+    """Results and dead jobs that are kept."""
+    info = store.info()
+    return info["results"], info["dead"]
+
+
 # ---- jobs come back as they went in --------------------------------------------------------------------
 
 
 def test_a_new_store_is_empty(kept: Kept) -> None:
-    assert kept.snapshot == Snapshot(epoch=1, next_seq=1, jobs=[], paged={}, delayed=0, ended=0, facts={})
+    assert kept.snapshot == Snapshot(epoch=1, next_seq=1, jobs=[], paged={}, delayed={}, facts={})
 
 
 def test_an_added_job_comes_back_whole(kept: Kept) -> None:
@@ -119,8 +128,8 @@ def test_an_ended_job_tells_how(kept: Kept) -> None:
         record = kept.store.find(["id-1"])[0]
         assert record[1:] == ("dead", 10.5, 99.5, 0.125, "host-1", b"", b"failure")
         assert (record.job.attempt, record.job.crashes, record.job.payload) == (4, 2, b"payload")
-        assert kept.restart().ended == 1
-        assert kept.snapshot.jobs == []
+        assert kept.restart().jobs == []
+        assert counts(kept.store) == (0, 1)
 
 
 def test_a_run_time_that_is_no_number_stops_nothing(store: Store) -> None:
@@ -162,7 +171,7 @@ def test_delayed_jobs_come_back_by_their_time(kept: Kept) -> None:
         assert kept.store.due((30.0, 1), 9) == []
         assert page(kept.store) == []
         snapshot = kept.restart()
-        assert (snapshot.delayed, snapshot.jobs, snapshot.paged) == (4, [], {})
+        assert (snapshot.delayed, snapshot.jobs, snapshot.paged) == ({"default": 4}, [], {})
 
 
 def test_a_job_moves_between_memory_the_queue_and_its_time(kept: Kept) -> None:
@@ -176,7 +185,7 @@ def test_a_job_moves_between_memory_the_queue_and_its_time(kept: Kept) -> None:
     kept.store.apply(Changes(put_off=[2]))
     kept.store.apply(Changes(ended=[end(2)]))
     assert kept.store.due((0.0, 0), 9) == []
-    assert (seqs(kept.restart().jobs), kept.snapshot.delayed) == ([1], 0)
+    assert (seqs(kept.restart().jobs), kept.snapshot.delayed) == ([1], {})
 
 
 # ---- find ----------------------------------------------------------------------------------------------
@@ -294,7 +303,7 @@ def test_an_ended_job_holds_its_key_until_it_is_released_or_forgotten(kept: Kept
     kept.store.apply(Changes(released=[1, 2]))
     assert holding(kept.store) == [(3, True)]
     assert kept.store.find(["id-1"])[0].job.unique == "key"
-    assert kept.store.forget(200.0, 1000, 1000) == 2
+    assert kept.store.forget(200.0, 1000, 1000, ALL) == 2
     assert holding(kept.store) == []
 
 
@@ -328,6 +337,12 @@ def test_each_start_has_its_epoch(kept: Kept) -> None:
         Changes(paged_in=[2]),
         Changes(released=[1]),
         Changes(released=[77]),
+        Changes(requeued=[Requeued(1, "waiting", 2, 0.0, 0)]),
+        Changes(requeued=[Requeued(2, "dead", 2, 0.0, 0)]),
+        Changes(requeued=[Requeued(2, "succeeded", 2, 0.0, 0), Requeued(2, "succeeded", 2, 0.0, 0)]),
+        Changes(forgotten=[(1, "waiting")]),
+        Changes(forgotten=[(2, "dead")]),
+        Changes(forgotten=[(77, "succeeded")]),
     ],
 )
 def test_a_change_that_cannot_be_is_refused_as_a_whole(kept: Kept, wrong: Changes) -> None:
@@ -335,7 +350,7 @@ def test_a_change_that_cannot_be_is_refused_as_a_whole(kept: Kept, wrong: Change
     with pytest.raises(StoreError):
         kept.store.apply(replace(wrong, added=[*wrong.added, job(5)], facts={"a": b"2"}))
     snapshot = kept.restart()
-    assert (seqs(snapshot.jobs), snapshot.ended, snapshot.facts) == ([1], 1, {"a": b"1"})
+    assert (seqs(snapshot.jobs), counts(kept.store), snapshot.facts) == ([1], (1, 0), {"a": b"1"})
     assert kept.store.find(["id-5", "id-8"]) == []
     assert state(kept.store, 1) == "waiting"
 
@@ -357,32 +372,33 @@ def test_only_ended_jobs_whose_time_is_over_are_forgotten(kept: Kept) -> None:
     store = kept.store
     fill(store, 6, live=frozenset({2}))
     store.apply(Changes(spilled=[job(7)], added=[job(8)], ended=[end(8, expires=300.0)]))
-    assert store.forget(100.25, 1000, 1000) == 0
-    assert store.forget(100.5, 1000, 1000) == 5
+    assert store.forget(100.25, 1000, 1000, ALL) == 0
+    assert store.forget(100.5, 1000, 1000, ALL) == 5
     assert remaining(store, 8) == [2, 7, 8]
     snapshot = kept.restart()
-    assert (seqs(snapshot.jobs), snapshot.paged, snapshot.ended) == ([2], {"default": 1}, 1)
+    assert (seqs(snapshot.jobs), snapshot.paged, counts(kept.store)) == ([2], {"default": 1}, (1, 0))
 
 
 def test_forgetting_goes_round_and_round_in_slices(store: Store) -> None:
     fill(store, 10, live=frozenset({1, 2}))
-    assert [store.forget(200.0, 4, 1000) for _ in range(3)] == [2, 4, 2]
+    assert [store.forget(200.0, 4, 1000, ALL) for _ in range(3)] == [2, 4, 2]
     store.apply(Changes(ended=[end(1)]))
-    assert sum(store.forget(200.0, 4, 1000) for _ in range(2)) == 1
+    assert sum(store.forget(200.0, 4, 1000, ALL) for _ in range(2)) == 1
     assert remaining(store, 10) == [2]
 
 
 def test_the_oldest_beyond_the_bound_are_forgotten(kept: Kept) -> None:
     fill(kept.store, 10, live=frozenset({1, 4}), expires=9e9)
-    assert kept.store.forget(0.0, 1000, 5) == 3
+    assert kept.store.forget(0.0, 1000, 5, ALL) == 3
     assert remaining(kept.store, 10) == [1, 4, 6, 7, 8, 9, 10]
-    assert kept.store.forget(0.0, 1000, 5) == 0
-    assert kept.restart().ended == 5
+    assert kept.store.forget(0.0, 1000, 5, ALL) == 0
+    kept.restart()
+    assert counts(kept.store) == (5, 0)
 
 
 def test_the_bound_is_reached_in_small_steps(store: Store) -> None:
     fill(store, 20, live=frozenset(range(1, 8)), expires=9e9)
-    steps = [store.forget(0.0, 3, 2) for _ in range(20)]
+    steps = [store.forget(0.0, 3, 2, ALL) for _ in range(20)]
     assert max(steps) <= 3
     assert sum(steps) == 11
     assert remaining(store, 20)[-2:] == [19, 20]
@@ -390,26 +406,198 @@ def test_the_bound_is_reached_in_small_steps(store: Store) -> None:
 
 def test_an_old_job_that_ends_late_is_the_oldest(store: Store) -> None:
     fill(store, 10, live=frozenset({1, 2}), expires=9e9)
-    assert store.forget(0.0, 1000, 4) == 4
+    assert store.forget(0.0, 1000, 4, ALL) == 4
     store.apply(Changes(ended=[end(2, expires=9e9)]))
-    assert store.forget(0.0, 1000, 4) == 1
+    assert store.forget(0.0, 1000, 4, ALL) == 1
     assert remaining(store, 10) == [1, 7, 8, 9, 10]
 
 
 def test_a_late_job_whose_time_was_over_first_does_not_count_for_another(store: Store) -> None:
     fill(store, 10, live=frozenset({1, 2, 3}), expires=9e9)
-    assert store.forget(0.0, 1000, 0) == 7
+    assert store.forget(0.0, 1000, 0, ALL) == 7
     store.apply(Changes(ended=[end(1, expires=50.0), end(2, expires=9e9), end(3, expires=9e9)]))
-    assert store.forget(60.0, 1, 1000) == 1
-    assert store.forget(0.0, 1000, 0) == 2
+    assert store.forget(60.0, 1, 1000, ALL) == 1
+    assert store.forget(0.0, 1000, 0, ALL) == 2
     assert remaining(store, 10) == []
 
 
 def test_a_forgotten_id_may_come_again(store: Store) -> None:
     fill(store, 1)
-    assert store.forget(200.0, 10, 10) == 1
+    assert store.forget(200.0, 10, 10, ALL) == 1
     store.apply(Changes(added=[Job("id-1", "q", "n", b"", seq=2)]))
     assert state(store, 1) == "waiting"
+
+
+@pytest.mark.parametrize("state", ["dead", "lost"])
+def test_dead_letters_are_kept_apart_from_other_ended_jobs(kept: Kept, state: str) -> None:
+    store = kept.store
+    fill(store, 6, live=frozenset({1, 3, 5, 6}), expires=9e9)
+    store.apply(Changes(ended=[end(seq, 9e9, state=state) for seq in (1, 3, 5)]))
+    assert counts(store) == (2, 3)
+    assert store.forget(0.0, 1000, 0, 2) == 3, "all results, and the oldest of the dead letters"
+    assert remaining(store, 6) == [3, 5, 6]
+    assert counts(store) == (0, 2)
+    store.apply(Changes(ended=[end(6, 50.0)]))
+    assert store.forget(60.0, 1000, 10, 10) == 1
+    kept.restart()
+    assert (remaining(kept.store, 6), counts(kept.store)) == ([3, 5], (0, 2))
+
+
+def test_dead_letters_are_forgotten_when_their_time_is_over(store: Store) -> None:
+    fill(store, 3, expires=50.0, live=frozenset({2}))
+    store.apply(Changes(ended=[end(2, 70.0, state="dead")]))
+    assert store.forget(60.0, 1000, ALL, ALL) == 2
+    assert counts(store) == (0, 1)
+    assert store.forget(70.0, 1000, ALL, ALL) == 1
+    assert counts(store) == (0, 0)
+
+
+def test_the_bound_of_dead_letters_is_reached_in_small_steps(store: Store) -> None:
+    store.apply(Changes(added=[job(seq) for seq in range(1, 21)]))
+    states = ["dead", "lost"]
+    store.apply(Changes(ended=[end(seq, 9e9, state=states[seq % 3 == 0]) for seq in range(1, 21)]))
+    assert [store.forget(0.0, 6, 0, 4) for _ in range(4)] == [6, 6, 4, 0]
+    assert remaining(store, 20) == [17, 18, 19, 20]
+
+
+def test_an_expired_job_that_was_requeued_and_died_is_no_result_any_more(store: Store) -> None:
+    fill(store, 3, expires=9e9, live=frozenset({1}))
+    assert store.forget(0.0, 1000, 0, ALL) == 2
+    store.apply(Changes(ended=[end(1, 9e9, state="expired")]))
+    store.apply(Changes(requeued=[Requeued(1, "expired", 2, 5.0, 0)]))
+    store.apply(Changes(ended=[end(1, 9e9, state="dead")]))
+    store.apply(Changes(added=[job(4)]))
+    store.apply(Changes(ended=[end(4, 9e9)]))
+    assert store.forget(0.0, 1000, 0, ALL) == 1
+    assert remaining(store, 4) == [1]
+
+
+# ---- requeued and purged -------------------------------------------------------------------------------
+
+
+def test_a_requeued_job_is_live_with_new_counters_and_its_last_failure(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1, crashes=1, failures=2)]))
+    kept.store.apply(Changes(ended=[end(1, state="dead", failure=b"why", error="E: no", attempt=4, crashes=3)]))
+    kept.store.apply(Changes(requeued=[Requeued(1, "dead", 5, 77.5, 9)]))
+    for _ in range(2):
+        record = kept.store.find(["id-1"])[0]
+        assert record[1:] == ("waiting", 0.0, 0.0, 0.0, "", b"", b"why")
+        again = record.job
+        assert (again.attempt, again.crashes, again.failures, again.due) == (5, 0, 0, 0.0)
+        assert (again.created, again.settled) == (77.5, 9)
+        assert counts(kept.store) == (0, 0)
+        (line,) = kept.store.browse(Wanted(), ALL, 0.0, 9, 9).lines
+        assert line.error == "E: no"
+        assert kept.restart().jobs == [again]
+
+
+def test_a_requeued_job_may_leave_memory_in_the_same_turn(kept: Kept) -> None:
+    fill(kept.store, 2)
+    moved = Moved(1, 2, 0)
+    again = [Requeued(seq, "succeeded", 2, 7.5, 9) for seq in (1, 2)]
+    kept.store.apply(Changes(requeued=again, moved=[moved], paged_out=[1, 2]))
+    assert page(kept.store) == [1, 2]
+    kept.store.apply(Changes(paged_in=[2], ended=[end(2)]))
+    assert (page(kept.store), kept.restart().paged, counts(kept.store)) == ([1], {"default": 1}, (1, 0))
+
+
+def test_a_requeued_job_holds_its_key_again(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1, unique="key"), job(2)]))
+    kept.store.apply(Changes(ended=[end(1, state="dead"), end(2)], released=[1]))
+    assert holding(kept.store) == []
+    kept.store.apply(Changes(requeued=[Requeued(1, "dead", 2, 5.0, 0), Requeued(2, "succeeded", 2, 5.0, 0)]))
+    kept.restart()
+    assert holding(kept.store) == [(1, False)]
+    assert holding(kept.store, "") == []
+
+
+def test_forgotten_jobs_are_gone_at_once(kept: Kept) -> None:
+    fill(kept.store, 4, live=frozenset({1, 2}))
+    kept.store.apply(Changes(ended=[end(2, state="dead")]))
+    kept.store.apply(Changes(forgotten=[(2, "dead"), (3, "succeeded")]))
+    assert (remaining(kept.store, 4), counts(kept.store)) == ([1, 4], (1, 0))
+    kept.restart()
+    assert counts(kept.store) == (1, 0)
+
+
+# ---- lists ---------------------------------------------------------------------------------------------
+
+
+def browse(
+    store: Store, before: int = ALL, now: float = 0.0, rows: int = 100, limit: int = 100, **wanted: Any
+) -> tuple[list[int], int]:
+    found = store.browse(Wanted(**wanted), before, now, rows, limit)
+    return [line.seq for line in found.lines], found.before
+
+
+def various(store: Store) -> None:
+    """1 to 8 of queue a, 9 to 12 of queue mail: 3, 6, 9 dead, 4 succeeded, 5 cancelled, 12 due at 50."""
+    new = [job(seq, queue="mail" if seq > 8 else "a", due=50.0 if seq == 12 else 0.0) for seq in range(1, 13)]
+    store.apply(Changes(added=new[:6], spilled=new[6:11], delayed=new[11:]))
+    dead = [end(seq, state="dead", error=f"builtins.ValueError: no {seq}") for seq in (3, 6, 9)]
+    store.apply(Changes(ended=[*dead, end(4), end(5, state="cancelled")]))
+
+
+def test_a_list_is_newest_first_and_told_without_payload(store: Store) -> None:
+    store.apply(Changes(added=[job(1, -7, attempt=3, failures=2, crashes=1), job(2)]))
+    store.apply(Changes(moved=[Moved(1, 4, 1, 3, 60.5, b"", 0, "E: last")]))
+    store.apply(Changes(ended=[end(2, state="dead", error="E: no", value=b"")]))
+    two, one = store.browse(Wanted(), ALL, 0.0, 9, 9).lines
+    assert one == (
+        1, "id-1", "default", "tasks.add", -7, 4, 3, 1, 1.5, 60.5, "delayed", 0.0, 0.0, "", "E: last", 7,
+    )  # fmt: skip
+    assert two[9:] == (0.0, "dead", 10.5, 0.25, "host-1", "E: no", 7)
+    assert store.browse(Wanted(), ALL, 60.5, 9, 9).lines[1].state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        ({"state": "dead"}, [9, 6, 3]),
+        ({"state": "waiting"}, [11, 10, 8, 7, 2, 1]),
+        ({"state": "delayed"}, [12]),
+        ({"state": "succeeded"}, [4]),
+        ({"state": "lost"}, []),
+        ({"queue": "mail"}, [12, 11, 10, 9]),
+        ({"queue": "mail", "state": "dead"}, [9]),
+        ({"name": "tasks.add", "state": "cancelled"}, [5]),
+        ({"name": "tasks"}, []),
+        ({"error": "ValueError: no 6"}, [6]),
+        ({"error": "no", "state": "dead", "queue": "a"}, [6, 3]),
+        ({"error": "%"}, []),
+        ({"ids": ("id-9", "id-1", "id-1", "x")}, [9, 1]),
+        ({"ids": ("id-9", "id-1"), "state": "dead"}, [9]),
+        ({"ids": ()}, []),
+    ],
+)
+def test_filters_combine(store: Store, wanted: dict[str, Any], found: list[int]) -> None:
+    various(store)
+    assert browse(store, **wanted) == (found, 0)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"state": "dead"}, {"state": "waiting"}, {"queue": "a"}, {"error": "no 3"}])
+@pytest.mark.parametrize(("rows", "limit"), [(1, 1), (2, 9), (3, 2), (100, 1), (100, 2)])
+def test_pages_of_a_list_follow_each_other_and_look_at_few_rows(
+    store: Store, wanted: dict[str, Any], rows: int, limit: int
+) -> None:
+    various(store)
+    whole, _ = browse(store, **wanted)
+    got: list[int] = []
+    before = ALL
+    for _ in range(20):
+        found, before = browse(store, before, rows=rows, limit=limit, **wanted)
+        assert len(found) <= min(rows, limit)
+        got += found
+        if not before:
+            break
+    assert got == whole
+
+
+def test_any_text_may_be_searched_for(store: Store) -> None:
+    various(store)
+    for odd in ("'; DROP TABLE job", "a\x00b", "💥", "no\x00"):
+        assert browse(store, error=odd, queue=odd) == ([], 0)
 
 
 # ---- the end -------------------------------------------------------------------------------------------
@@ -432,7 +620,8 @@ def test_info_tells_what_it_is(kept: Kept) -> None:
         lambda store: store.due((0.0, 0), 1),
         lambda store: store.find(["id-1"]),
         lambda store: store.holders("tasks.add", "key"),
-        lambda store: store.forget(0.0, 1, 1),
+        lambda store: store.browse(Wanted(), ALL, 0.0, 1, 1),
+        lambda store: store.forget(0.0, 1, 1, ALL),
         lambda store: store.info(),
     ],
 )
@@ -498,9 +687,9 @@ class SameAsModel(RuleBasedStateMachine):
         changes.moved = [data.draw(moves)._replace(seq=seq, failure=b"f" * (seq % 2)) for seq in data.draw(some)]
         changes.paged_out, changes.put_off, changes.paged_in = data.draw(some), data.draw(some), data.draw(some)
         for seq in data.draw(some):
-            changes.ended.append(
-                end(seq, self.now + data.draw(st.integers(0, 50)), attempt=data.draw(st.integers(1, 9)))
-            )
+            state = data.draw(st.sampled_from(["succeeded", "succeeded", "dead", "lost", "expired"]))
+            fields = {"attempt": data.draw(st.integers(1, 9)), "state": state, "error": f"E: {seq}"}
+            changes.ended.append(end(seq, self.now + data.draw(st.integers(0, 50)), **fields))
             self.live.remove(seq)
         over = [end.seq for end in changes.ended]
         changes.released = data.draw(st.lists(st.sampled_from(over), max_size=3)) if over else []
@@ -510,15 +699,46 @@ class SameAsModel(RuleBasedStateMachine):
         self.file.apply(changes)
         self.model.apply(changes)
 
+    @rule(data=st.data())
+    def requeue_and_purge(self, data: st.DataObject) -> None:
+        lines = self.model.browse(Wanted(), ALL, 9e9, ALL, ALL).lines
+        ended = [line for line in lines if line.state != "waiting"]
+        if not ended:
+            return
+        some = data.draw(st.lists(st.sampled_from(ended), unique=True, max_size=3))
+        changes = Changes()
+        for line in some:
+            if data.draw(st.booleans()):
+                changes.requeued.append(Requeued(line.seq, line.state, line.attempt + 1, self.now, 7))
+                self.live.append(line.seq)
+            else:
+                changes.forgotten.append((line.seq, line.state))
+        if changes.requeued and data.draw(st.booleans()):
+            changes.paged_out.append(changes.requeued[0].seq)
+        self.file.apply(changes)
+        self.model.apply(changes)
+
+    @rule(
+        state=st.sampled_from(["", "waiting", "delayed", "succeeded", "dead", "expired"]),
+        queue=st.sampled_from(["", "a"]),
+        error=st.sampled_from(["", "1"]),
+        before=st.integers(0, 60),
+        rows=st.integers(1, 9),
+        limit=st.integers(1, 9),
+    )
+    def browse(self, state: str, queue: str, error: str, before: int, rows: int, limit: int) -> None:
+        which = (Wanted(state, queue, "", error), before, 6.0, rows, limit)
+        assert self.file.browse(*which) == self.model.browse(*which)
+
     @rule(rows=st.integers(1, 8), later=st.integers(0, 30))
     def forget_what_is_over(self, rows: int, later: int) -> None:
         self.now += later
-        assert self.file.forget(self.now, rows, 1 << 40) == self.model.forget(self.now, rows, 1 << 40)
+        assert self.file.forget(self.now, rows, 1 << 40, ALL) == self.model.forget(self.now, rows, 1 << 40, ALL)
 
     @precondition(lambda self: self.next_seq > 1)
-    @rule(keep=st.integers(0, 10))
-    def forget_what_is_too_much(self, keep: int) -> None:
-        assert self.file.forget(0.0, 1 << 20, keep) == self.model.forget(0.0, 1 << 20, keep)
+    @rule(keep=st.integers(0, 10), dead=st.integers(0, 5))
+    def forget_what_is_too_much(self, keep: int, dead: int) -> None:
+        assert self.file.forget(0.0, 1 << 20, keep, dead) == self.model.forget(0.0, 1 << 20, keep, dead)
 
     @rule()
     def restart(self) -> None:
@@ -538,6 +758,9 @@ class SameAsModel(RuleBasedStateMachine):
         ids = [f"id-{seq}" for seq in range(1, self.next_seq + 1)]
         file, model = ({record.job.id: record for record in store.find(ids)} for store in (self.file, self.model))
         assert file == model
+        assert counts(self.file) == counts(self.model)
+        everything = (Wanted(), ALL, 6.0, ALL, ALL)
+        assert self.file.browse(*everything) == self.model.browse(*everything)
         for queue in "ab":
             assert self.file.page(queue, START, 1000) == self.model.page(queue, START, 1000)
         for after in ((0.0, 0), (5.0, 3), (7.0, 9)):

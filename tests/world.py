@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventmq.broker.core import Policy
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
+from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.protocol import calls, v1, v2
 from eventmq.router import Router

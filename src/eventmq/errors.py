@@ -139,6 +139,7 @@ REASONS = {
     "duplicate": "a job with the same key is there already",
     "storage_full": "the store has no room; try again later",
     "queue_full": "the queue has reached its bound",
+    "queue_draining": "an operator lets the queue run empty: it takes nothing new",
     "no_scheduler": "no scheduler is connected to take the schedule",
     "draining": "the Router is shutting down; try again later",
 }

@@ -62,6 +62,9 @@ PEERS_MAX = 10_000
 REFUSAL_TEXT_CHARS_MAX = 500
 """Text of a refusal: it may quote what a peer sent, so it is cut."""
 
+ERROR_CHARS_MAX = 500
+"""Type and message of a failure in lists and searches; the whole failure is kept beside it."""
+
 TRACEBACK_CHARS_MAX = 32_000
 """A remote traceback keeps its tail, where the reason stands."""
 
@@ -92,7 +95,10 @@ SMALL_PAGE_JOBS = 16
 """The same when memory for heads is used up."""
 
 RESULTS_MAX = 1_000_000
-"""Finished jobs that the store keeps, oldest forgotten first (about 250 bytes each)."""
+"""Ended jobs that the store keeps, oldest forgotten first (about 250 bytes each); dead ones not counted."""
+
+DEAD_MAX = 100_000
+"""Dead and lost jobs that the store keeps, oldest forgotten first (about 2 kB each, with its traceback)."""
 
 # ---- time, in seconds ------------------------------------------------------------------------
 
@@ -123,11 +129,20 @@ TURN_BYTES = 128 << 10
 TURN_ANSWERS = 500
 """Jobs looked up in the store for questions in one turn (about 3 ms); the other questions wait for the next one."""
 
+LIST_JOBS_MAX = 500
+"""Jobs in one answer to JOBS, and jobs that one REQUEUE or PURGE changes (about 4 ms); the asker goes on from there."""
+
+LIST_ROWS = 2_000
+"""Rows of the store that one such question looks at (about 2 ms)."""
+
 STALL_S = 0.25
 """A turn of the Router that comes later than planned by more than this is its own fault: peers get the time back."""
 
 RESULT_TTL_S = 3600.0
 """How long a finished job's outcome is kept, unless its `result_ttl` says otherwise."""
+
+DEAD_TTL_S = 30 * 86_400.0
+"""How long a dead or lost job is kept, so that somebody can look at it and requeue it."""
 
 DEDUPE_S = 600.0
 """How long the id of a finished job is remembered at least, so that a resent REQUEST runs nothing twice."""

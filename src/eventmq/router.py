@@ -22,9 +22,10 @@ from eventmq import limits
 from eventmq.broker import administrative, backend, frontend
 from eventmq.broker.administrative import Administrative
 from eventmq.broker.backend import Backend
-from eventmq.broker.core import Handlers, Policy
+from eventmq.broker.core import Handlers
 from eventmq.broker.frontend import Frontend
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, SettingsError, UnknownQueueError
 from eventmq.logs import Limited, setup
@@ -203,6 +204,10 @@ def policy_of(settings: Settings) -> Policy:
     """The part of the settings that decides."""
     return Policy(
         result_ttl_s=settings.result_ttl,
+        results_max=settings.results_max,
+        dead_ttl_s=settings.dead_ttl,
+        dead_max=settings.dead_max,
+        queue_jobs_max=settings.queue_jobs_max,
         crash_limit=settings.crash_limit,
         heartbeat_s=settings.heartbeat_interval,
         silence_s=settings.heartbeat_timeout,

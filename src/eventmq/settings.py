@@ -122,6 +122,14 @@ class Settings:
     result_ttl: float = _setting(
         values.duration, limits.RESULT_TTL_S, "router", "How long a finished job's outcome is kept."
     )
+    results_max: int = _setting(
+        values.whole(0), limits.RESULTS_MAX, "router", "Finished jobs that are kept, dead ones not counted."
+    )
+    dead_ttl: float = _setting(values.duration, limits.DEAD_TTL_S, "router", "How long a dead or lost job is kept.")
+    dead_max: int = _setting(values.whole(0), limits.DEAD_MAX, "router", "Dead and lost jobs that are kept.")
+    queue_jobs_max: tuple[tuple[str, int], ...] = _setting(
+        values.bounds, (), "router", "Jobs that may wait in each queue: email:1000,*:100000. Default: any number."
+    )
     crash_limit: int = _setting(
         values.whole(1),
         limits.CRASH_LIMIT,

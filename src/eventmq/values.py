@@ -23,6 +23,15 @@ QUEUE_WEIGHT = 10
 QUEUE_WEIGHT_MAX = 1_000_000
 """Weights only order queues; this bounds what has to be carried."""
 
+Bounds = tuple[tuple[str, int], ...]
+"""Jobs that may wait in a queue, `(("email", 1000), ("*", 100000))`."""
+
+ALL_QUEUES = "*"
+"""Stands for the queues that are not named."""
+
+JOBS_MAX = 1_000_000_000
+"""A bound above this is none."""
+
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -138,6 +147,19 @@ def _queue_of_word(word: str) -> tuple[int, str]:
 def queue_weight(value: int | str) -> int:
     """The weight of a queue, checked."""
     return whole(0, QUEUE_WEIGHT_MAX)(str(value))
+
+
+def bounds(text: str) -> Bounds:
+    """Bounds of queues: `email:1000,*:100000`, where `*` is all that are not named; a number alone means all.
+
+    Raises:
+        ValueError: A name or number that is not one, or a queue named twice.
+    """
+    pairs = [word.rpartition(":") for word in _words(text)]
+    named = [(queue_name(name.strip() or ALL_QUEUES), whole(0, JOBS_MAX)(number)) for name, _, number in pairs]
+    if len(dict(named)) < len(named):
+        raise ValueError("each queue once")
+    return tuple(named)
 
 
 def modules(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Holder, Record, Snapshot
+from eventmq.store.base import Changes, Ended, Holder, Page, Record, Snapshot, Wanted
 from eventmq.store.memory import MemoryStore
 from eventmq.store.sqlite import SqliteStore
 from sim.timeline import Violation
@@ -85,10 +85,6 @@ class Disk:
     def facts(self) -> dict[str, bytes]:
         return self.model._facts
 
-    @property
-    def ended(self) -> int:
-        return self.model._ended
-
     def replay(self) -> MemoryStore:
         """A copy that another Router may load."""
         return deepcopy(self.model)
@@ -139,10 +135,16 @@ class Disk:
             self._compare("holders", holders, self._real.holders(name, unique))
         return holders
 
-    def forget(self, now: float, rows: int, keep: int) -> int:
-        forgotten = self.model.forget(now, rows, keep)
+    def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
+        page = self.model.browse(wanted, before, now, rows, limit)
         if self._real is not None:
-            self._compare("forget", forgotten, self._real.forget(now, rows, keep))
+            self._compare("browse", page, self._real.browse(wanted, before, now, rows, limit))
+        return page
+
+    def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
+        forgotten = self.model.forget(now, rows, results_max, dead_max)
+        if self._real is not None:
+            self._compare("forget", forgotten, self._real.forget(now, rows, results_max, dead_max))
         return forgotten
 
     def info(self) -> dict[str, Any]:

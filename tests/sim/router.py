@@ -9,8 +9,8 @@ from __future__ import annotations
 import traceback
 from random import Random
 
-from eventmq.broker.core import Policy
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
+from eventmq.broker.policy import Policy
 from eventmq.errors import StorageFull
 from eventmq.router import Router
 from sim.disk import Disk, Killed

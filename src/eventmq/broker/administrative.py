@@ -62,6 +62,7 @@ class Administrative(Core):
     def status(self) -> dict[str, Any]:
         """The Router's state. Latencies in milliseconds, as 0.3.13 has them; all other times in seconds."""
         ledger = self.ledger
+        store = self.store.info()
         inflight = Counter(job.queue for job, _, _ in ledger.leases.values())
         measured = {queue: latency for queue, latency in ledger.latencies.items() if latency.count}
         return {
@@ -83,11 +84,12 @@ class Administrative(Core):
             "jobs": {
                 "waiting": sum(map(len, ledger.backlogs.values())),
                 "running": len(ledger.leases),
-                "kept": ledger.kept,
+                "delayed": len(ledger.timers),
+                "kept": store["results"] + store["dead"],
             },
             "counts": dict(ledger.counts),
             "refusals": dict(self.refusals),
-            "store": self.store.info(),
+            "store": store,
         }
 
     def show_workers(self) -> dict[str, Any]:

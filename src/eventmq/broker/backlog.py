@@ -49,10 +49,11 @@ class Backlog:
         edge: Key of the first job that is only in the store; None = everything is in memory.
         paged: Number of waiting jobs that are only in the store.
         head: Number of waiting jobs in memory.
+        delayed: Number of delayed jobs of this queue, which are not here.
         room: Where all heads' bytes are counted.
     """
 
-    __slots__ = ("edge", "head", "lanes", "name", "paged", "ranks", "room")
+    __slots__ = ("delayed", "edge", "head", "lanes", "name", "paged", "ranks", "room")
 
     def __init__(self, name: str, room: Room, paged: int = 0, edge: Key | None = None) -> None:
         self.name = name
@@ -62,6 +63,7 @@ class Backlog:
         self.paged = paged
         self.edge = edge
         self.head = 0
+        self.delayed = 0
 
     def __len__(self) -> int:
         return self.head + self.paged

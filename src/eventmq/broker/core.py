@@ -20,6 +20,7 @@ import msgspec
 from eventmq import limits
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
+from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
 from eventmq.broker.waiters import Waiters
 from eventmq.errors import InvalidMessageError, StorageFull
@@ -28,19 +29,6 @@ from eventmq.store.base import Store
 
 MANAGER_FACT = "manager:"
 """Facts `manager:<name>:<nonce>`: who was connected, so that a restarted Router knows for whom to wait."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What an operator may set about the Router's decisions; see `settings.py`."""
-
-    result_ttl_s: float = limits.RESULT_TTL_S
-    results_max: int = limits.RESULTS_MAX
-    crash_limit: int = limits.CRASH_LIMIT
-    heartbeat_s: float = limits.HEARTBEAT_S
-    silence_s: float = limits.SILENCE_S
-    reconcile_s: float = limits.RECONCILE_S
-    default_queues: tuple[tuple[int, str], ...] = ((10, "default"),)
 
 
 class Handler(NamedTuple):
@@ -193,7 +181,7 @@ class Core(ABC):
         self.questions.clear()
 
     def _open_ledger(self) -> Ledger:
-        ledger = Ledger(self.store, self.pool, self.policy.result_ttl_s, self.policy.crash_limit, self.wall)
+        ledger = Ledger(self.store, self.pool, self.policy, self.wall)
         if ledger.changes:
             self.store.apply(ledger.changes)
             ledger.applied()
@@ -246,8 +234,8 @@ class Core(ABC):
         if self.ledger.short_queues or self.ledger.timers.edge is not None:
             self.ledger.refill(self.wall)
         if self.now >= self._next_sweep:
-            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max)
-            self.ledger.kept -= forgotten
+            policy = self.policy
+            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, policy.results_max, policy.dead_max)
             worth_it = forgotten > limits.SWEEP_ROWS // 10
             self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from math import inf
 from typing import NamedTuple
 
 from eventmq import limits
@@ -17,9 +18,12 @@ from eventmq.broker import timers
 from eventmq.broker.admission import fault, options_of
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
+from eventmq.broker.policy import Policy
+from eventmq.broker.rules import Rules
 from eventmq.broker.timers import Timers
 from eventmq.broker.uniques import Uniques
-from eventmq.protocol.v2 import Job, Refusal
+from eventmq.protocol import v2
+from eventmq.protocol.v2 import Failure, Job, Refusal
 from eventmq.store.base import Changes, Moved, Store
 
 
@@ -47,14 +51,15 @@ class Intake(ABC):
         let_go: Jobs that left memory in this turn by id; the store may not have them yet.
         counts: Since start: `accepted`, `duplicates`, and what the ledger counts.
         epoch: How often this store was opened by a Router.
-        kept: Ended jobs that the store still keeps.
         facts: What was remembered besides jobs when the Router started.
+        rules: What operators have said about queues.
         changed_queues: Queues that got waiting jobs since the last dispatch.
         short_queues: Queues whose head may want a page.
     """
 
-    def __init__(self, store: Store, wall: float) -> None:
+    def __init__(self, store: Store, policy: Policy, wall: float) -> None:
         self.store = store
+        self.policy = policy
         self.live: dict[str, Job] = {}
         self.changes = Changes()
         self.let_go: dict[str, Job] = {}
@@ -62,13 +67,15 @@ class Intake(ABC):
         snapshot = store.load()
         self.epoch = snapshot.epoch
         self.facts = snapshot.facts
-        self.kept = snapshot.ended
+        self.rules = Rules(snapshot.facts, policy.queue_jobs_max)
         self.next_seq = snapshot.next_seq
         self.uniques = Uniques(store, self.live, snapshot.next_seq)
         self.room = Room()
         self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
         first = store.due(timers.FIRST, 1) if snapshot.delayed else []
-        self.timers = Timers(snapshot.delayed, (first[0].due, first[0].seq) if first else None)
+        self.timers = Timers(sum(snapshot.delayed.values()), (first[0].due, first[0].seq) if first else None)
+        for queue, delayed in snapshot.delayed.items():
+            self.backlog(queue).delayed = delayed
         self.changed_queues: dict[str, None] = {}
         self.short_queues: dict[str, None] = dict.fromkeys(self.backlogs)
         for job in snapshot.jobs:
@@ -93,20 +100,14 @@ class Intake(ABC):
             wall: Wall time.
             recovering: The Router was restarted, and jobs may run without its knowing.
         """
-        refusals: list[Refusal] = []
+        good, refusals = self._checked(jobs)
         existing: list[tuple[str, str]] = []
-        good = []
-        for job in jobs:
-            refusal = fault(job) or self._no_room(job)
-            if refusal is None:
-                good.append(job)
-            else:
-                refusals.append(refusal)
         live, let_go = self.live, self.let_go
         records = self.store.find([job.id for job in good if job.id not in live])
         known = {record.job.id: record.job for record in records}
         added = self.changes.added
         backlog: Backlog | None = None
+        room = 0.0
         for job in good:
             other = known.get(job.id) if known else None
             other = other or live.get(job.id) or let_go.get(job.id)
@@ -115,18 +116,24 @@ class Intake(ABC):
                 if other.name != job.name or other.payload != job.payload or other.queue != job.queue:
                     refusals.append(Refusal(job.id, "conflict", "this id belongs to another job already"))
                 continue
-            if job.unique and (rival := self._rival(job, wall, recovering)) is not None:
+            if backlog is None or backlog.name != job.queue:
+                backlog = self.backlog(job.queue)
+                self.changed_queues[job.queue] = None
+                room = self._room(backlog)
+            full = room < 1
+            if job.unique and (rival := self._rival(job, wall, recovering, full)) is not None:
                 existing.append((job.id, rival))
                 if options_of(job.options).on_conflict == "raise":
                     refusals.append(Refusal(job.id, "duplicate", f"job {rival} has the same key, {job.unique!r}"))
+                continue
+            room -= 1
+            if full:
+                refusals.append(self._full(job))
                 continue
             job.created, job.attempt, job.lease, job.crashes, job.failures, job.settled = wall, 1, 0, 0, 0, 0
             job.due = self._due(job, wall) if job.options else 0.0
             job.seq = self.next_seq
             self.next_seq += 1
-            if backlog is None or backlog.name != job.queue:
-                backlog = self.backlog(job.queue)
-                self.changed_queues[job.queue] = None
             if job.due:
                 self._accept_delayed(job)
             elif backlog.edge is None and not backlog.full:
@@ -137,17 +144,29 @@ class Intake(ABC):
                 self._place(backlog, job)
             if job.unique:
                 self.uniques.added(job)
-        self.counts["accepted"] += len(good)
+        self.counts["accepted"] += len(jobs) - len(refusals)
         return Accepted(refusals, existing)
 
-    def _rival(self, job: Job, wall: float, recovering: bool) -> str | None:
-        """The job that is in the way of a new one with a key. Those that it is to replace are in its way no more."""
+    def _checked(self, jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:
+        """Jobs that are acceptable by themselves, and why the others are not."""
+        good, refusals = [], []
+        for job in jobs:
+            refusal = fault(job) or self._no_room(job)
+            if refusal is None:
+                good.append(job)
+            else:
+                refusals.append(refusal)
+        return good, refusals
+
+    def _rival(self, job: Job, wall: float, recovering: bool, full: bool) -> str | None:
+        """The job in the way of a new one with a key. Those that it is to replace are in its way no more, unless
+        its queue is `full`: then it will be refused."""
         known = self.uniques.answer(job.id)
         if known is not None:
             return known
         rivals = self.uniques.rivals(job, wall, recovering, self.changes)
         if options_of(job.options).on_conflict == "replace":
-            for rival in rivals:
+            for rival in () if full else rivals:
                 self.cancel(rival.id, wall)
                 self.counts["replaced"] += 1
             return None
@@ -159,6 +178,19 @@ class Intake(ABC):
     @abstractmethod
     def cancel(self, id: str, wall: float) -> str:
         """Ends a job wherever it is."""
+
+    def _room(self, backlog: Backlog) -> float:
+        """How many new jobs a queue takes now."""
+        if self.rules.of(backlog.name).draining:
+            return 0.0
+        jobs_max = self.rules.jobs_max(backlog.name)
+        return inf if jobs_max is None else jobs_max - len(backlog) - backlog.delayed
+
+    def _full(self, job: Job) -> Refusal:
+        if self.rules.of(job.queue).draining:
+            return Refusal(job.id, "queue_draining", f"queue {job.queue!r} takes nothing new until it is resumed")
+        text = f"{self.rules.jobs_max(job.queue)} jobs wait in queue {job.queue!r}, which is its bound"
+        return Refusal(job.id, "queue_full", text)
 
     def _no_room(self, job: Job) -> Refusal | None:
         if job.queue in self.backlogs or len(self.backlogs) < limits.QUEUES_MAX:
@@ -218,6 +250,7 @@ class Intake(ABC):
     def _accept_delayed(self, job: Job) -> None:
         if self.timers.belongs_in_store(job):
             self.timers.page_out(job)
+            self.backlog(job.queue).delayed += 1
             self.let_go[job.id] = job
             self.changes.delayed.append(job)
         else:
@@ -227,6 +260,7 @@ class Intake(ABC):
 
     def delay(self, job: Job) -> None:
         """A job in memory is delayed; memory may have to let go of the one that is due last, be it this one."""
+        self.backlog(job.queue).delayed += 1
         last: Job | None = job
         if self.timers.belongs_in_store(job):
             self.timers.page_out(job)
@@ -241,12 +275,14 @@ class Intake(ABC):
         for job in self.timers.pop_due(wall):
             move(job, "wake")
             job.due = 0.0
+            self.backlogs[job.queue].delayed -= 1
             self.put_back(job)
 
     def take_out(self, job: Job) -> None:
         """A job in memory leaves the place in which it is delayed or waits."""
         if job.due:
             self.timers.remove(job)
+            self.backlogs[job.queue].delayed -= 1
         else:
             self.backlogs[job.queue].remove(job)
             self.short_queues[job.queue] = None
@@ -260,8 +296,9 @@ class Intake(ABC):
         self.changes.paged_in.append(job.seq)
         if job.due:
             self.timers.paged -= 1
+            self.backlogs[job.queue].delayed -= 1
         else:
-            self.backlog(job.queue).paged -= 1
+            self.backlogs[job.queue].paged -= 1
             self.short_queues[job.queue] = None
 
     def backlog(self, queue: str) -> Backlog:
@@ -303,6 +340,12 @@ class Intake(ABC):
         return jobs
 
 
-def moved(job: Job, failure: bytes = b"") -> Moved:
+def moved(job: Job, failure: Failure | None = None) -> Moved:
     """What the store is to know of a job that goes back."""
-    return Moved(job.seq, job.attempt, job.crashes, job.failures, job.due, failure, job.settled)
+    packed = v2.pack(failure) if failure else b""
+    return Moved(job.seq, job.attempt, job.crashes, job.failures, job.due, packed, job.settled, error_of(failure))
+
+
+def error_of(failure: Failure | None) -> str:
+    """A failure as lists show it."""
+    return f"{failure.type}: {failure.message}"[: limits.ERROR_CHARS_MAX] if failure else ""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from eventmq import limits
 from eventmq.broker import lifecycle, retries
 from eventmq.broker.admission import options_of, overdue
 from eventmq.broker.backlog import key
-from eventmq.broker.intake import Intake, moved
+from eventmq.broker.intake import Intake, error_of, moved
 from eventmq.broker.lifecycle import move
+from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Crew, Manager, Pool
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome
-from eventmq.store.base import Changes, Ended, Record, Store
+from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Record, Requeued, Store
 
 Lease = tuple[Job, Manager, float]
 """One hand-out: the job, who has it, since when (monotonic). Not a class: one is made for every job."""
@@ -46,17 +48,15 @@ class Ledger(Intake):
         leases: Running jobs by id.
         ended: What ended in this turn, by id: for those who wait for it.
         kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
-        counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `crashes`, and each terminal state.
+        counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `requeued`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
         latencies: How long they took, by queue.
         changed_crews: Crews that got credit or members since the last dispatch.
     """
 
-    def __init__(self, store: Store, pool: Pool, result_ttl_s: float, crash_limit: int, wall: float) -> None:
-        super().__init__(store, wall)
+    def __init__(self, store: Store, pool: Pool, policy: Policy, wall: float) -> None:
+        super().__init__(store, policy, wall)
         self.pool = pool
-        self.result_ttl_s = result_ttl_s
-        self.crash_limit = crash_limit
         self.leases: dict[str, Lease] = {}
         self.ended: dict[str, Ending] = {}
         self.kills: list[tuple[Manager, Held]] = []
@@ -72,7 +72,7 @@ class Ledger(Intake):
         crews = self.changed_crews
         for queue in self.changed_queues:
             for crew in self.pool.crews_of(queue):
-                if self.backlogs[queue].head:
+                if self._has_work(queue):
                     crew.has_work(queue)
                 crews[crew] = None
         self.changed_queues, self.changed_crews = {}, {}
@@ -90,8 +90,21 @@ class Ledger(Intake):
     def welcome(self, crew: Crew) -> None:
         """A crew that may be new: it learns which of its queues have work."""
         for queue in crew.weights:
-            if queue in self.backlogs and self.backlogs[queue].head:
+            if self._has_work(queue):
                 crew.has_work(queue)
+
+    def _has_work(self, queue: str) -> bool:
+        """Whether there is something to hand out, and it may be."""
+        backlog = self.backlogs.get(queue)
+        return backlog is not None and backlog.head > 0 and not self.rules.of(queue).paused
+
+    def say(self, queue: str, **what: Any) -> None:
+        """An operator says something about a queue, see `Rules.change`."""
+        fact, value = self.rules.change(queue, **what)
+        self.changes.facts[fact] = value
+        for crew in self.pool.crews_of(queue):
+            crew.no_work(queue)
+        self.changed_queues[queue] = None
 
     def _take(self, queue: str, crew: Crew, credit: int) -> list[Job]:
         """A manager's share of a queue: all it may have when there is plenty, else an equal part."""
@@ -181,7 +194,7 @@ class Ledger(Intake):
         move(job, "put_off" if due else "give_back")
         del self.leases[job.id]
         job.lease, job.due = 0, due
-        self.changes.moved.append(moved(job, v2.pack(failure)))
+        self.changes.moved.append(moved(job, failure))
         if not due:
             self.put_back(job)
         else:
@@ -191,7 +204,7 @@ class Ledger(Intake):
         job.crashes += 1
         self.counts["crashes"] += 1
         limit = options_of(job.options).crash_limit
-        if job.crashes < (self.crash_limit if limit is None else limit):
+        if job.crashes < (self.policy.crash_limit if limit is None else limit):
             self.give_back([job], begun=True)
             return
         cause = outcome.failure or Failure("eventmq.JobCrashed", "worker process died")
@@ -235,19 +248,18 @@ class Ledger(Intake):
             manager.finished += 1
             name = manager.incarnation.name
         self.counts[state] += 1
-        self.kept += 1
         self.ended[id] = (state, value, failure, job.attempt)
-        ttl = options_of(job.options).result_ttl_s if job.options else None
-        if ttl is None:
-            ttl = self.result_ttl_s
+        own = options_of(job.options).result_ttl_s if job.options else None
+        ttl = self.policy.result_ttl_s if own is None else own
+        kept_value, kept_failure = value if ttl else b"", v2.pack(failure) if failure else b""
+        if state in DEAD_LETTERS:
+            ttl = max(self.policy.dead_ttl_s, own or 0.0)
         expires = wall + (ttl if ttl > limits.DEDUPE_S else limits.DEDUPE_S)
         if job.unique:
             expires = max(expires, job.created + (options_of(job.options).unique_for_s or 0.0))
             self.uniques.ended(job, state, self.changes)
-        kept_value, kept_failure = value if ttl else b"", v2.pack(failure) if failure else b""
-        self.changes.ended.append(
-            Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, kept_value, kept_failure)
-        )
+        kept = (kept_value, kept_failure, error_of(failure))
+        self.changes.ended.append(Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, *kept))
 
     def cancel(self, id: str, wall: float) -> str:
         """Ends a job wherever it is; who runs it is named in `kills`.
@@ -267,9 +279,7 @@ class Ledger(Intake):
                 if record.state in lifecycle.TERMINAL:
                     return record.state
                 job = record.job
-            place = self.timers if job.due else self.backlog(job.queue)
-            place.paged -= 1
-            job.due = 0.0
+            self.fetch(job)
         elif job.lease:
             manager = self.leases[id][1]
             self.kills.append((manager, Held(id, job.lease)))
@@ -279,6 +289,29 @@ class Ledger(Intake):
             self.take_out(job)
         self._end(job, None, "cancel", wall)
         return lifecycle.CANCELLED
+
+    # ---- what has ended ------------------------------------------------------------------------------
+
+    def requeue(self, record: Record, wall: float) -> bool:
+        """A job that has ended waits again, at its old place, and counts as accepted now; unless another live job holds
+        its key. To be called when all changes are applied, but for those of other jobs that are requeued.
+
+        Returns:
+            Whether it waits.
+        """
+        job = record.job
+        if job.unique and self.uniques.is_held(job):
+            return False
+        move(job, "requeue", record.state)
+        job.created, job.attempt, job.crashes, job.failures, job.due = wall, job.attempt + 1, 0, 0, 0.0
+        job.settled = self.next_lease
+        self.live[job.id] = job
+        self.changes.requeued.append(Requeued(job.seq, record.state, job.attempt, wall, job.settled))
+        self.counts["requeued"] += 1
+        if job.unique:
+            self.uniques.added(job)
+        self.put_back(job)
+        return True
 
     # ---- reconciliation ------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@
                  │ wake                  │
                  ▼                       │
     accept ─▶ waiting ──hand_out──▶ running ──succeed──▶ succeeded
-                 ▲                    │ └────fail─────▶ dead
-                 └─────give_back──────┘      cancel, expire: from where it makes sense
+                 ▲ ▲                  │ └────fail─────▶ dead
+                 │ └────give_back─────┘                 │
+                 └───────────────requeue────────────────┘      cancel, expire: from where it makes sense
 
 The diagram in `docs/lifecycle.md` is made from `TRANSITIONS`.
 """
@@ -36,6 +37,7 @@ TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "wake": (frozenset({DELAYED}), WAITING),
     "cancel": (frozenset({DELAYED, WAITING, RUNNING}), CANCELLED),
     "expire": (frozenset({WAITING}), EXPIRED),
+    "requeue": (frozenset({DEAD, EXPIRED}), WAITING),
 }
 """Event → (states it is legal in, state it leads to)."""
 
@@ -47,14 +49,19 @@ def state_of(job: Job) -> str:
     return DELAYED if job.due else WAITING
 
 
-def move(job: Job, event: str) -> str:
+def move(job: Job, event: str, state: str = "") -> str:
     """The state that a job is in after `event`; whoever calls makes it true.
+
+    Args:
+        job: The job.
+        event: What happens to it.
+        state: The state that it is in; needed for one that has ended, whose fields do not tell.
 
     Raises:
         AssertionError: The event is not legal in this state: a broken invariant of ours, never a peer's fault.
     """
     allowed, target = TRANSITIONS[event]
-    state = state_of(job)
+    state = state or state_of(job)
     if state not in allowed:
         raise AssertionError(f"event {event!r} met job {job.id}, which is {state}; legal only for {sorted(allowed)}")
     return target

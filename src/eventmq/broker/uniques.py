@@ -94,6 +94,10 @@ class Uniques:
         may_run = recovering and holder.seq < self._first_seq and due <= wall
         return options.unique_scope == "running" or not may_run
 
+    def is_held(self, job: Job) -> bool:
+        """Whether another live job holds the key of this one."""
+        return any(not holder.ended and holder.id not in self._ended for holder in self._holders(job))
+
     # ---- calls that came to another job --------------------------------------------------------------
 
     def answer(self, id: str) -> str | None:

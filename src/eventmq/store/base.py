@@ -18,6 +18,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from eventmq.protocol.v2 import Job
 
+DEAD_LETTERS = ("dead", "lost")
+"""Terminal states of jobs that operators look after: kept apart from all other ended ones, so that successes never push
+out failures."""
+
 Durability = Literal["full", "process", "none"]
 """What an applied change survives: `full` a power cut (synced), `process` kill -9 of the Router, `none` nothing."""
 
@@ -36,6 +40,7 @@ class Ended(NamedTuple):
         worker: Name of the manager that ran it, empty if none did.
         value: msgpack of what it returned.
         failure: msgpack of a `v2.Failure`, or empty.
+        error: Type and message of the failure, at most `ERROR_CHARS_MAX`.
     """
 
     seq: int
@@ -48,6 +53,7 @@ class Ended(NamedTuple):
     worker: str
     value: bytes
     failure: bytes
+    error: str = ""
 
 
 class Moved(NamedTuple):
@@ -58,6 +64,7 @@ class Moved(NamedTuple):
         due: Wall time before which it is not to run; 0 = it is due.
         failure: msgpack of the `v2.Failure` of its last run, or empty.
         settled: Lease of its last hand-out whose outcome is known.
+        error: Type and message of the failure, at most `ERROR_CHARS_MAX`.
     """
 
     seq: int
@@ -67,6 +74,24 @@ class Moved(NamedTuple):
     due: float = 0.0
     failure: bytes = b""
     settled: int = 0
+    error: str = ""
+
+
+class Requeued(NamedTuple):
+    """An ended job that waits again, held in memory too. Its counters start anew; its last failure stays known.
+
+    Attributes:
+        state: The terminal state that it is in.
+        attempt: The attempt that comes next.
+        created: Wall time from which it counts as accepted.
+        settled: No hand-out up to this lease counts any more.
+    """
+
+    seq: int
+    state: str
+    attempt: int
+    created: float
+    settled: int
 
 
 class Holder(NamedTuple):
@@ -93,11 +118,58 @@ class Record(NamedTuple):
     failure: bytes
 
 
+class Wanted(NamedTuple):
+    """Which jobs to list: those for which all that is given holds.
+
+    Attributes:
+        state: `waiting`, `delayed` (its time has not come), or a terminal state.
+        queue: Its queue.
+        name: Its name.
+        error: Stands somewhere in the type or message of its last failure.
+        ids: It is one of these; None = any.
+    """
+
+    state: str = ""
+    queue: str = ""
+    name: str = ""
+    error: str = ""
+    ids: tuple[str, ...] | None = None
+
+
+class Line(NamedTuple):
+    """One job in a list: what is told without opening what may be large."""
+
+    seq: int
+    id: str
+    queue: str
+    name: str
+    priority: int
+    attempt: int
+    failures: int
+    crashes: int
+    created: float
+    due: float
+    state: str
+    finished: float
+    run_s: float
+    worker: str
+    error: str
+    payload_bytes: int
+
+
+class Page(NamedTuple):
+    """Some jobs of a list, newest first; `before` is where to go on, 0 = that was all."""
+
+    lines: list[Line]
+    before: int
+
+
 @dataclass(slots=True)
 class Changes:
     """What one turn wants remembered, applied in the order of the fields, all or nothing.
 
     Attributes:
+        requeued: Ended jobs that wait again.
         added: New jobs, held in memory too.
         spilled: New jobs that memory has no room for.
         moved: Live jobs whose counters changed.
@@ -107,9 +179,11 @@ class Changes:
         paged_in: `seq` of jobs that were only here and that memory holds from now on.
         ended: Jobs that ended.
         released: `seq` of jobs that have ended, now or before, and hold their key no longer.
+        forgotten: (seq, state) of ended jobs that are to be forgotten.
         facts: Small named facts; None removes one.
     """
 
+    requeued: list[Requeued] = field(default_factory=list)
     added: list[Job] = field(default_factory=list)
     spilled: list[Job] = field(default_factory=list)
     delayed: list[Job] = field(default_factory=list)
@@ -119,12 +193,13 @@ class Changes:
     paged_in: list[int] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    forgotten: list[tuple[int, str]] = field(default_factory=list)
     facts: dict[str, bytes | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any((
             self.added, self.ended, self.spilled, self.delayed, self.moved,
-            self.paged_out, self.put_off, self.paged_in, self.released, self.facts,
+            self.paged_out, self.put_off, self.paged_in, self.released, self.facts, self.requeued, self.forgotten,
         ))  # fmt: skip
 
 
@@ -136,8 +211,7 @@ class Snapshot(NamedTuple):
         next_seq: Above every `seq` in use.
         jobs: Live jobs that are in memory, by seq. Their `lease` is 0.
         paged: Number of waiting jobs that are only here, by queue.
-        delayed: Number of delayed jobs that are only here.
-        ended: Number of ended jobs still kept.
+        delayed: Number of delayed jobs that are only here, by queue.
         facts: All facts.
     """
 
@@ -145,8 +219,7 @@ class Snapshot(NamedTuple):
     next_seq: int
     jobs: list[Job]
     paged: dict[str, int]
-    delayed: int
-    ended: int
+    delayed: dict[str, int]
     facts: dict[str, bytes]
 
 
@@ -162,7 +235,7 @@ class Store(Protocol):
         Raises:
             StorageFull: No room; nothing was applied, and the store can be used further.
             StoreError: The state of the disk is unknown, or `changes` adds a job that exists or changes one that is not
-                live; the store must not be used further.
+                in the state it says; the store must not be used further.
         """
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
@@ -177,14 +250,20 @@ class Store(Protocol):
     def holders(self, name: str, unique: str) -> list[Holder]:
         """The jobs of this name that hold this key, newest first."""
 
-    def forget(self, now: float, rows: int, keep: int) -> int:
+    def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
+        """The newest `limit` wanted jobs among the next `rows` rows below `seq` = `before`: rows of the wanted state if
+        it is terminal and not `succeeded`, else of any. So a page may be empty and not the last one. Ids are all looked
+        up, however many. `now` is wall time: it tells delayed jobs from waiting ones."""
+
+    def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;
-        forgets the oldest ended ones (by `seq`) beyond `keep`, at most `rows` at a time. A store without room to do so
-        forgets none. Returns how many are forgotten."""
+        forgets the oldest (by `seq`) of the `DEAD_LETTERS` beyond `dead_max` and of all other ended ones beyond
+        `results_max`, at most `rows` of each at a time. A store without room to do so forgets none. Returns how many
+        are forgotten."""
 
     def info(self) -> dict[str, Any]:
-        """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), and what else there is to
-        tell operators."""
+        """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), `dead` (number of
+        `DEAD_LETTERS`), `results` (number of all other ended jobs), and what else there is to tell operators."""
 
     def close(self) -> None:
         """Flushes and lets go. Idempotent."""

@@ -6,16 +6,18 @@ process; within it `load` may be called again and finds everything, as after a r
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Holder, Record, Snapshot
+from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Line, Page, Record, Requeued, Snapshot, Wanted
 
 SCHEMA = 0
 """There is none."""
@@ -27,7 +29,12 @@ class _Row:
     paged: bool
     put_off: bool = False
     failure: bytes = b""
+    error: str = ""
     end: Ended | None = None
+
+    @property
+    def state(self) -> str:
+        return "waiting" if self.end is None else self.end.state
 
     @property
     def key(self) -> tuple[int, int]:
@@ -45,7 +52,8 @@ class MemoryStore:
         self._put_off: list[tuple[float, int]] = []  # (due, seq) in order
         self._holders: dict[tuple[str, str], list[int]] = {}  # seqs by name and key, ascending
         self._facts: dict[str, bytes] = {}
-        self._ended = 0
+        self._unsuccessful: dict[str, list[int]] = {}  # seqs ascending, by terminal state
+        self._ended: Counter[str] = Counter()  # by terminal state
         self._epoch = 0
         self._looked_at = 0
         self._closed = False
@@ -61,14 +69,15 @@ class MemoryStore:
             next_seq=self._seqs[-1] + 1 if self._seqs else 1,
             jobs=[replace(job) for job in held],
             paged={queue: len(keys) for queue, keys in self._paged.items() if keys},
-            delayed=len(self._put_off),
-            ended=self._ended,
+            delayed=dict(Counter(self._rows[seq].job.queue for _, seq in self._put_off)),
             facts=dict(self._facts),
         )
 
     def apply(self, changes: Changes) -> None:
         self._check_open()
         self._check(changes)
+        for again in changes.requeued:
+            self._requeue(again)
         for job in changes.added:
             self._insert(job)
         for job in changes.spilled:
@@ -77,12 +86,12 @@ class MemoryStore:
         for job in changes.delayed:
             self._insert(job)
             self._put(job.seq, True)
-        for seq, attempt, crashes, failures, due, failure, settled in changes.moved:
+        for seq, attempt, crashes, failures, due, failure, settled, error in changes.moved:
             row = self._rows[seq]
             self._page(seq, False)
             self._put(seq, False)
             row.job = replace(row.job, attempt=attempt, crashes=crashes, failures=failures, due=due, settled=settled)
-            row.failure = failure or row.failure
+            row.failure, row.error = failure or row.failure, error or row.error
         for seq in changes.paged_out:
             self._put(seq, False)
             self._page(seq, True)
@@ -96,6 +105,7 @@ class MemoryStore:
             self._end(end)
         for seq in changes.released:
             self._release(self._rows[seq].job)
+        self._delete([seq for seq, _ in changes.forgotten])
         self._facts.update({name: value for name, value in changes.facts.items() if value is not None})
         for name in [name for name, value in changes.facts.items() if value is None]:
             self._facts.pop(name, None)
@@ -120,16 +130,29 @@ class MemoryStore:
         rows = [self._rows[seq] for seq in reversed(self._holders.get((name, unique), []))]
         return [_holder(row.job, row.end is not None) for row in rows]
 
-    def forget(self, now: float, rows: int, keep: int) -> int:
+    def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
+        self._check_open()
+        if wanted.ids is None:
+            seqs = self._unsuccessful.get(wanted.state, []) if _is_unsuccessful(wanted.state) else self._seqs
+            last = bisect_left(seqs, before)
+            looked = seqs[max(0, last - rows) : last]
+        else:
+            looked = sorted({seq for id in wanted.ids if (seq := self._ids.get(id, before)) < before})
+        lines = [line for seq in reversed(looked) if _is_wanted(line := _line(self._rows[seq], now), wanted)][:limit]
+        if len(lines) == limit:
+            return Page(lines, lines[-1].seq)
+        return Page(lines, looked[0] if wanted.ids is None and len(looked) == rows else 0)
+
+    def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         self._check_open()
         first = bisect_right(self._seqs, self._looked_at)
         slice = self._seqs[first : first + rows]
         self._looked_at = slice[-1] if len(slice) == rows else 0
         forgotten = self._delete([s for s in slice if (end := self._rows[s].end) and end.expires <= now])
-        excess = min(rows, self._ended - keep)
-        if excess > 0:
-            forgotten += self._delete([s for s in self._seqs if self._rows[s].end][:excess])
-        return forgotten
+        dead = heapq.merge(*(self._unsuccessful.get(state, []) for state in DEAD_LETTERS))
+        forgotten += self._delete(list(islice(dead, max(0, min(rows, self._dead - dead_max)))))
+        results = (s for s in self._seqs if (end := self._rows[s].end) and end.state not in DEAD_LETTERS)
+        return forgotten + self._delete(list(islice(results, max(0, min(rows, self._results - results_max)))))
 
     def info(self) -> dict[str, Any]:
         self._check_open()
@@ -140,6 +163,8 @@ class MemoryStore:
             "schema": SCHEMA,
             "durability": "none",
             "room": True,
+            "results": self._results,
+            "dead": self._dead,
             "rows": len(self._rows),
         }
 
@@ -152,8 +177,7 @@ class MemoryStore:
         self._rows[job.seq] = _Row(replace(job, lease=0), paged=False)
         self._ids[job.id] = job.seq
         insort(self._seqs, job.seq)
-        if job.unique:
-            insort(self._holders.setdefault((job.name, job.unique), []), job.seq)
+        self._hold(job)
 
     def _page(self, seq: int, paged: bool) -> None:
         row = self._rows[seq]
@@ -182,7 +206,44 @@ class MemoryStore:
         row = self._rows[end.seq]
         row.end = end
         row.job = replace(row.job, attempt=end.attempt, crashes=end.crashes)
-        self._ended += 1
+        row.failure, row.error = end.failure, end.error
+        self._ended[end.state] += 1
+        if _is_unsuccessful(end.state):
+            insort(self._unsuccessful.setdefault(end.state, []), end.seq)
+
+    def _requeue(self, again: Requeued) -> None:
+        row = self._rows[again.seq]
+        self._end_no_more(again.seq, again.state)
+        row.end = None
+        row.job = replace(
+            row.job,
+            attempt=again.attempt,
+            created=again.created,
+            settled=again.settled,
+            crashes=0,
+            failures=0,
+            due=0.0,
+        )
+        self._release(row.job)
+        self._hold(row.job)
+
+    def _end_no_more(self, seq: int, state: str) -> None:
+        self._ended[state] -= 1
+        if _is_unsuccessful(state):
+            seqs = self._unsuccessful[state]
+            del seqs[bisect_left(seqs, seq)]
+
+    @property
+    def _dead(self) -> int:
+        return sum(self._ended[state] for state in DEAD_LETTERS)
+
+    @property
+    def _results(self) -> int:
+        return self._ended.total() - self._dead
+
+    def _hold(self, job: Job) -> None:
+        if job.unique:
+            insort(self._holders.setdefault((job.name, job.unique), []), job.seq)
 
     def _release(self, job: Job) -> None:
         seqs = self._holders.get((job.name, job.unique), [])
@@ -193,13 +254,13 @@ class MemoryStore:
 
     def _delete(self, seqs: list[int]) -> int:
         for seq in seqs:
-            job = self._rows.pop(seq).job
-            del self._ids[job.id]
-            self._release(job)
+            row = self._rows.pop(seq)
+            del self._ids[row.job.id]
+            self._release(row.job)
+            self._end_no_more(seq, row.state)
         if seqs:
             gone = set(seqs)
             self._seqs = [seq for seq in self._seqs if seq not in gone]
-            self._ended -= len(seqs)
         return len(seqs)
 
     # ---- checks --------------------------------------------------------------------------------------
@@ -209,7 +270,7 @@ class MemoryStore:
             raise StoreError("memory: is closed")
 
     def _check(self, changes: Changes) -> None:
-        """New jobs are new, all others exist and are live."""
+        """New jobs are new, those that are said to have ended have, all others exist and are live."""
         new = changes.added + changes.spilled + changes.delayed
         ids, seqs = {job.id for job in new}, {job.seq for job in new}
         if len(ids) + len(seqs) != 2 * len(new) or ids & self._ids.keys() or seqs & self._rows.keys():
@@ -217,15 +278,48 @@ class MemoryStore:
         touched = Counter(end.seq for end in changes.ended)
         ended_twice = any(count > 1 for count in touched.values())
         touched.update([move.seq for move in changes.moved] + changes.paged_out + changes.put_off + changes.paged_in)
+        seqs |= {again.seq for again in changes.requeued}
         if ended_twice or any(seq not in seqs and not self._is_live(seq) for seq in touched):
             raise StoreError("memory: was told to change a job that is not live")
         ending = {end.seq for end in changes.ended}
         if any(s not in ending and (s not in self._rows or self._is_live(s)) for s in changes.released):
             raise StoreError("memory: was told to release the key of a job that has not ended")
+        over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
+        if len({seq for seq, _ in over}) < len(over) or any(not self._has_ended(*each) for each in over):
+            raise StoreError("memory: was told to change a job that has not ended so")
 
     def _is_live(self, seq: int) -> bool:
         row = self._rows.get(seq)
         return row is not None and row.end is None
+
+    def _has_ended(self, seq: int, state: str) -> bool:
+        row = self._rows.get(seq)
+        return row is not None and row.end is not None and row.end.state == state
+
+
+def _is_unsuccessful(state: str) -> bool:
+    return state not in ("", "waiting", "delayed", "succeeded")
+
+
+def _is_wanted(line: Line, wanted: Wanted) -> bool:
+    return (
+        wanted.state in ("", line.state)
+        and wanted.queue in ("", line.queue)
+        and wanted.name in ("", line.name)
+        and wanted.error in line.error
+    )
+
+
+def _line(row: _Row, now: float) -> Line:
+    job, end = row.job, row.end or _NO_END
+    state = "delayed" if row.end is None and job.due > now else row.state
+    return Line(
+        job.seq, job.id, job.queue, job.name, job.priority, job.attempt, job.failures, job.crashes, job.created,
+        job.due, state, end.finished, end.run_s, end.worker, row.error, len(job.payload),
+    )  # fmt: skip
+
+
+_NO_END = Ended(0, "", 0.0, 0.0, 0, 0, 0.0, "", b"", b"")
 
 
 def _holder(job: Job, ended: bool) -> Holder:

@@ -19,7 +19,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from heapq import heappop, heappush
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from msgspec.structs import astuple
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
 from eventmq.store import place, tables
-from eventmq.store.base import Changes, Durability, Ended, Holder, Record, Snapshot
+from eventmq.store.base import Changes, Durability, Ended, Holder, Line, Page, Record, Snapshot, Wanted
+from eventmq.store.retention import Retention
 
 LOG_BYTES = 2 << 20
 """The write-ahead log is copied into the file when it is larger. Half the size halves the longest stall (about 10 ms)
@@ -70,16 +70,13 @@ class SqliteStore:
         self._owner = Path(f"{self._path}.owner")
         self._durability = durability
         self._log_bytes_max = LOG_BYTES
-        self._ended = 0
-        self._looked_at = 0
-        self._oldest = 0  # no ended job has a smaller seq, but for those in _late
-        self._late: list[int] = []  # heap
         self._unusable = ""
         place.create(self._path)
         try:
             self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._trouble(error) from error
+        self._retention = Retention(self._db)
         try:
             self._open()
         except BaseException as error:
@@ -98,16 +95,17 @@ class SqliteStore:
             self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
             jobs = list(starmap(Job, self._db.execute(tables.HELD)))
             paged = dict(self._db.execute(tables.COUNT_PAGED))
-            delayed = self._number(tables.COUNT_DELAYED)
-            self._ended = self._number(tables.COUNT_ALL) - len(jobs) - sum(paged.values()) - delayed
+            delayed = dict(self._db.execute(tables.COUNT_DELAYED))
+            self._retention.load(len(jobs) + sum(paged.values()) + sum(delayed.values()))
             facts = dict(self._db.execute("SELECT name, value FROM fact"))
             next_seq = 1 + self._number("SELECT ifnull(max(seq), 0) FROM job")
-        return Snapshot(epoch, next_seq, jobs, paged, delayed, self._ended, facts)
+        return Snapshot(epoch, next_seq, jobs, paged, delayed, facts)
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._has_room():
             raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
         with self._transaction():
+            self._write(tables.REQUEUE, changes.requeued, changes.requeued)
             self._write(tables.ADD, changes.added, map(_row_of_job, changes.added))
             self._write(tables.SPILL, changes.spilled, map(_row_of_job, changes.spilled))
             self._write(tables.DELAY, changes.delayed, map(_row_of_job, changes.delayed))
@@ -117,13 +115,10 @@ class SqliteStore:
             self._write(tables.PAGE_IN, changes.paged_in, zip(changes.paged_in, strict=True))
             self._write(tables.END, changes.ended, map(_row_of_end, changes.ended))
             self._write(tables.RELEASE, changes.released, zip(changes.released, strict=True))
+            self._write(tables.FORGET, changes.forgotten, changes.forgotten)
             for name, value in changes.facts.items():
                 self._db.execute(*((tables.DROP_FACT, (name,)) if value is None else (tables.SET_FACT, (name, value))))
-        self._ended += len(changes.ended)
-        if self._oldest:
-            for end in changes.ended:
-                if end.seq <= self._oldest:
-                    heappush(self._late, end.seq)
+        self._retention.applied(changes)
         self._bound_log()
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
@@ -143,13 +138,10 @@ class SqliteStore:
         return list(starmap(Job, rows))
 
     def find(self, ids: list[str]) -> list[Record]:
-        wanted = list(dict.fromkeys(ids))
         rows: list[tuple[Any, ...]] = []
         with self._trust():
-            for start in range(0, len(wanted), tables.FIND_SIZES[-1]):
-                some = wanted[start : start + tables.FIND_SIZES[-1]]
-                size = next(size for size in tables.FIND_SIZES if size >= len(some))
-                rows += self._db.execute(tables.FIND[size], some + some[-1:] * (size - len(some))).fetchall()
+            for some in _filled_up(ids):
+                rows += self._db.execute(tables.FIND[len(some)], some).fetchall()
         return [Record(Job(*row[: tables.JOB_FIELDS]), *row[tables.JOB_FIELDS :]) for row in rows]
 
     def holders(self, name: str, unique: str) -> list[Holder]:
@@ -157,19 +149,42 @@ class SqliteStore:
             rows = self._db.execute(tables.HOLDERS, (name, unique)).fetchall()
         return list(starmap(Holder, rows))
 
-    def forget(self, now: float, rows: int, keep: int) -> int:
+    def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
+        *which, ids = wanted
+        if ids is not None:
+            return Page(self._lines_of(ids, (*which, now, before, 0))[:limit], 0)
+        few = wanted.state not in ("", "waiting", "delayed", "succeeded")
+        with self._trust():
+            if few:
+                last, looked = self._db.execute(tables.LAST_ROW_OF_STATE, (wanted.state, before, rows)).fetchone()
+            else:
+                last, looked = self._db.execute(tables.LAST_ROW, (before, rows)).fetchone()
+            browse = tables.BROWSE_STATE if few else tables.BROWSE
+            found = self._db.execute(browse, (*which, now, before, last or 0, limit)).fetchall()
+        lines = list(starmap(Line, found))
+        if len(lines) == limit:
+            return Page(lines, lines[-1].seq)
+        return Page(lines, last if looked == rows else 0)
+
+    def _lines_of(self, ids: Iterable[str], which: tuple[Any, ...]) -> list[Line]:
+        rows: list[tuple[Any, ...]] = []
+        with self._trust():
+            for some in _filled_up(ids):
+                rows += self._db.execute(tables.BROWSE_IDS[len(some)], (*which, *some)).fetchall()
+        return sorted(starmap(Line, rows), reverse=True)
+
+    def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         try:
             with self._transaction():
-                forgotten = self._forget_expired(now, rows)
-                forgotten += self._forget_oldest(min(rows, self._ended - forgotten - keep), rows)
+                forgotten = self._retention.forget(now, rows, results_max, dead_max)
         except StorageFull:  # deleting needs room in the log; nothing is lost by trying again later
-            self._oldest, self._late = 0, []
+            self._retention.start_over()
             return 0
-        self._ended -= forgotten
+        self._retention.count(*forgotten)
         with suppress(StorageFull):
             self._give_back_pages()
         self._bound_log()
-        return forgotten
+        return sum(forgotten)
 
     def info(self) -> dict[str, Any]:
         with self._trust():
@@ -182,6 +197,8 @@ class SqliteStore:
                 "schema": tables.SCHEMA,
                 "durability": self._durability,
                 "room": self._has_room(),
+                "results": self._retention.results,
+                "dead": self._retention.dead,
                 "sqlite": sqlite3.sqlite_version,
             }
 
@@ -242,7 +259,9 @@ class SqliteStore:
     def _write(self, sql: str, sized: Sequence[Any], rows: Iterable[Any]) -> None:
         """Runs `sql` for each row; each must meet exactly one row of the table."""
         if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
-            raise StoreError(f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not live: {sql}")
+            raise StoreError(
+                f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not as they should be: {sql}"
+            )
 
     def _has_room(self) -> bool:
         """Whether the disk, and what is free in the file, leave room for new jobs."""
@@ -253,43 +272,6 @@ class SqliteStore:
                 return True
             room += self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
         return room >= RESERVE_BYTES
-
-    def _forget_expired(self, now: float, rows: int) -> int:
-        last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()
-        expired = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiting' AND expires <= ?"
-        deleted = self._db.execute(expired, (self._looked_at, last or 0, now)).rowcount
-        self._looked_at = last if count == rows else 0
-        return deleted
-
-    def _forget_oldest(self, excess: int, rows: int) -> int:
-        """Deletes up to `excess` ended jobs, smallest seq first. Looks at no more than `rows` late ones, some of which
-        may be forgotten already, and `rows` rows behind `_oldest`."""
-        forgotten = looked = 0
-        while forgotten < excess and self._late and looked < rows:
-            count = min(excess - forgotten, len(self._late), rows - looked)
-            forgotten += self._delete_ended([heappop(self._late) for _ in range(count)])
-            looked += count
-        return forgotten + self._delete_ended(self._oldest_ended(excess - forgotten, rows))
-
-    def _oldest_ended(self, count: int, rows: int) -> list[int]:
-        """Moves `_oldest` on until it has passed `count` ended jobs, or `rows` rows. Returns those it passed."""
-        passed: list[int] = []
-        if count > 0:
-            look = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
-            for seq, state in self._db.execute(look, (self._oldest, rows)).fetchall():
-                self._oldest = seq
-                if state != "waiting":
-                    passed.append(seq)
-                    if len(passed) == count:
-                        break
-        return passed
-
-    def _delete_ended(self, seqs: list[int]) -> int:
-        """Returns how many there were: a late job may have been forgotten because its time was over."""
-        if not seqs:
-            return 0
-        delete = "DELETE FROM job WHERE seq = ? AND state <> 'waiting'"
-        return self._db.executemany(delete, zip(seqs, strict=True)).rowcount
 
     def _give_back_pages(self) -> None:
         """Gives some of many free pages back to the file system."""
@@ -382,6 +364,15 @@ def _is_full(error: BaseException) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL
 
 
+def _filled_up(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, each once, in lists of `FIND_SIZES`, filled up by repeating one."""
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), tables.FIND_SIZES[-1]):
+        some = wanted[start : start + tables.FIND_SIZES[-1]]
+        size = next(size for size in tables.FIND_SIZES if size >= len(some))
+        yield some + some[-1:] * (size - len(some))
+
+
 # sqlite3 takes a plain tuple of exact types as it is, but looks up an adapter for each bytes object, which costs more
 # than all the rest of binding it; a bytearray it takes as it is.
 
@@ -392,5 +383,5 @@ def _row_of_job(job: Job) -> tuple[Any, ...]:
 
 
 def _row_of_end(end: Ended) -> tuple[Any, ...]:
-    *scalars, value, failure = end
-    return (*scalars, bytearray(value), bytearray(failure))
+    *scalars, value, failure, error = end
+    return (*scalars, bytearray(value), bytearray(failure), error)

@@ -6,6 +6,7 @@ Schema 2. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schem
 from __future__ import annotations
 
 from eventmq.protocol.v2 import Job
+from eventmq.store.base import DEAD_LETTERS
 
 SCHEMA = 2
 """Version of the tables, kept as `user_version`."""
@@ -37,6 +38,7 @@ CREATE TABLE job (
     name     TEXT    NOT NULL,
     unique_key TEXT  NOT NULL,
     worker   TEXT    NOT NULL DEFAULT '',
+    error    TEXT    NOT NULL DEFAULT '', -- type and message of the failure, for lists
     options  BLOB    NOT NULL,
     payload  BLOB    NOT NULL,
     value    BLOB    NOT NULL DEFAULT x'',
@@ -44,8 +46,9 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX job_id ON job (id);
 CREATE INDEX job_paged ON job (queue, rank, seq) WHERE paged = 1;
-CREATE INDEX job_due ON job (due, seq) WHERE paged = 2;
+CREATE INDEX job_due ON job (due, seq, queue) WHERE paged = 2;
 CREATE INDEX job_unique ON job (name, unique_key, seq) WHERE holds = 1;
+CREATE INDEX job_unsuccessful ON job (state, seq) WHERE state NOT IN ('waiting', 'succeeded');
 CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE router (epoch INTEGER NOT NULL);
 INSERT INTO router VALUES (0);
@@ -58,13 +61,18 @@ _INSERT = """INSERT INTO job
     VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?8, ?7 <> '', ?1, ?2, ?3, ?7, ?6, ?4)"""
 ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
 MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7,
-    failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
+    failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, error = CASE ?8 WHEN '' THEN error ELSE ?8 END, paged = 0
+    WHERE seq = ?1 AND state = 'waiting'"""
 PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
 PUT_OFF = "UPDATE job SET paged = 2 WHERE seq = ? AND state = 'waiting'"
 PAGE_IN = "UPDATE job SET paged = 0 WHERE seq = ? AND state = 'waiting'"
 END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, crashes = ?6, run_s = ?7, worker = ?8,
-    value = ?9, failure = ?10, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
+    value = ?9, failure = ?10, error = ?11, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
 RELEASE = "UPDATE job SET holds = 0 WHERE seq = ? AND state <> 'waiting'"
+REQUEUE = """UPDATE job SET state = 'waiting', attempt = ?3, created = ?4, settled = ?5, holds = unique_key <> '',
+    crashes = 0, failures = 0, due = 0, finished = 0, expires = 0, run_s = 0, worker = '', value = x''
+    WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"""
+FORGET = "DELETE FROM job WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"
 SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
@@ -84,5 +92,35 @@ HOLDERS = """SELECT id, seq, created, due, options, state <> 'waiting' FROM job 
     WHERE holds = 1 AND name = ? AND unique_key = ? ORDER BY seq DESC"""
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
 COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
-COUNT_DELAYED = "SELECT count(*) FROM job WHERE paged = 2"
+COUNT_DELAYED = "SELECT queue, count(*) FROM job WHERE paged = 2 GROUP BY queue"
 COUNT_ALL = "SELECT count(*) FROM job"
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+# ?1 to ?5 are the fields of Wanted but its ids, ?5 wall time, ?6 the seq to stay below, ?7 the last row to look at.
+_STATE = "CASE WHEN state = 'waiting' AND due > ?5 THEN 'delayed' ELSE state END"
+_WANTED = f"""(?1 = '' OR {_STATE} = ?1) AND (?2 = '' OR queue = ?2) AND (?3 = '' OR name = ?3)
+    AND (?4 = '' OR instr(error, ?4)) AND seq < ?6"""
+_LINE = f"""SELECT seq, id, queue, name, -rank, attempt, failures, crashes, created, due, {_STATE}, finished,
+    ifnull(run_s, 0.0), worker, error, length(payload) FROM job"""
+_UNSUCCESSFUL = "INDEXED BY job_unsuccessful WHERE state NOT IN ('waiting', 'succeeded') AND state ="
+BROWSE = f"{_LINE} WHERE {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"
+BROWSE_STATE = f"{_LINE} {_UNSUCCESSFUL} ?1 AND {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"
+BROWSE_IDS = {
+    size: f"{_LINE} WHERE id IN ({','.join(f'?{n}' for n in range(8, 8 + size))}) AND {_WANTED} ORDER BY seq DESC"
+    for size in FIND_SIZES
+}
+_LAST_ROW = "SELECT min(seq), count(*) FROM (SELECT seq FROM job {} seq < ? ORDER BY seq DESC LIMIT ?)"
+LAST_ROW = _LAST_ROW.format("WHERE")
+LAST_ROW_OF_STATE = _LAST_ROW.format(f"{_UNSUCCESSFUL} ? AND")
+
+# ---- retention ------------------------------------------------------------------------------------------------------
+
+STATES = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
+OLDEST = f"SELECT seq FROM job {_UNSUCCESSFUL} ? ORDER BY seq LIMIT ?"
+COUNT_STATE = f"SELECT count(*) FROM job {_UNSUCCESSFUL} ?"
+COUNT_EXPIRED = f"SELECT count(*) FROM job {_UNSUCCESSFUL} ? AND seq > ? AND seq <= ? AND expires <= ?"
+DELETE_EXPIRED = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiting' AND expires <= ?"
+_DEAD = ", ".join(f"'{state}'" for state in DEAD_LETTERS)
+DELETE_DEAD = f"DELETE FROM job WHERE seq = ? AND state IN ({_DEAD})"
+DELETE_RESULT = f"DELETE FROM job WHERE seq = ? AND state NOT IN ('waiting', {_DEAD})"

@@ -1,0 +1,110 @@
+"""Which ended jobs of the SQLite file are to go: those whose time is over, and the oldest of what is too much.
+
+Owns the counts of ended jobs, `dead` (the `DEAD_LETTERS`) apart from `results` (all others), and how far it has looked.
+What it deletes counts when the transaction around it has been committed: then `count` is called, else `start_over`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from heapq import heappop, heappush, merge
+from itertools import islice
+
+from eventmq.store import tables
+from eventmq.store.base import DEAD_LETTERS, Changes
+
+
+class Retention:
+    """Ended jobs.
+
+    Attributes:
+        dead: How many of the `DEAD_LETTERS` there are.
+        results: How many others.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.dead = 0
+        self.results = 0
+        self._looked_at = 0
+        self._oldest = 0  # no result has a smaller seq, but for those in _late
+        self._late: list[int] = []  # heap
+
+    def load(self, live: int) -> None:
+        """Counts, beside `live` live jobs."""
+        self.dead = sum(self._db.execute(tables.COUNT_STATE, (state,)).fetchone()[0] for state in DEAD_LETTERS)
+        self.results = int(self._db.execute(tables.COUNT_ALL).fetchone()[0]) - live - self.dead
+
+    def applied(self, changes: Changes) -> None:
+        """What ended, ended no more or was forgotten is committed."""
+        for again in changes.requeued:
+            self._add(again.state, -1)
+        for end in changes.ended:
+            self._add(end.state, 1)
+            if self._oldest and end.seq <= self._oldest and end.state not in DEAD_LETTERS:
+                heappush(self._late, end.seq)
+        for _, state in changes.forgotten:
+            self._add(state, -1)
+
+    def _add(self, state: str, count: int) -> None:
+        if state in DEAD_LETTERS:
+            self.dead += count
+        else:
+            self.results += count
+
+    def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> tuple[int, int]:
+        """Deletes; see `base.Store.forget`. Returns how many results and how many dead ones."""
+        results, dead = self._forget_expired(now, rows)
+        results += self._forget_oldest(min(rows, self.results - results - results_max), rows)
+        dead += self._forget_dead(min(rows, self.dead - dead - dead_max))
+        return results, dead
+
+    def count(self, results: int, dead: int) -> None:
+        """What `forget` deleted is committed."""
+        self.results -= results
+        self.dead -= dead
+
+    def start_over(self) -> None:
+        """What `forget` deleted is not committed."""
+        self._oldest, self._late = 0, []
+
+    def _forget_expired(self, now: float, rows: int) -> tuple[int, int]:
+        last, count = self._db.execute(tables.SLICE, (self._looked_at, rows)).fetchone()
+        which = (self._looked_at, last or 0, now)
+        dead = sum(self._db.execute(tables.COUNT_EXPIRED, (state, *which)).fetchone()[0] for state in DEAD_LETTERS)
+        deleted = self._db.execute(tables.DELETE_EXPIRED, which).rowcount
+        self._looked_at = last if count == rows else 0
+        return deleted - dead, dead
+
+    def _forget_dead(self, excess: int) -> int:
+        if excess <= 0:
+            return 0
+        oldest = [self._db.execute(tables.OLDEST, (state, excess)).fetchall() for state in DEAD_LETTERS]
+        return self._delete(tables.DELETE_DEAD, (seq for (seq,) in islice(merge(*oldest), excess)))
+
+    def _forget_oldest(self, excess: int, rows: int) -> int:
+        """Deletes up to `excess` results, smallest seq first. Looks at no more than `rows` late ones, some of which may
+        be forgotten or dead by now, and `rows` rows behind `_oldest`."""
+        forgotten = looked = 0
+        while forgotten < excess and self._late and looked < rows:
+            count = min(excess - forgotten, len(self._late), rows - looked)
+            forgotten += self._delete(tables.DELETE_RESULT, [heappop(self._late) for _ in range(count)])
+            looked += count
+        return forgotten + self._delete(tables.DELETE_RESULT, self._oldest_results(excess - forgotten, rows))
+
+    def _oldest_results(self, count: int, rows: int) -> list[int]:
+        """Moves `_oldest` on until it has passed `count` results, or `rows` rows. Returns those it passed."""
+        passed: list[int] = []
+        if count > 0:
+            for seq, state in self._db.execute(tables.STATES, (self._oldest, rows)).fetchall():
+                self._oldest = seq
+                if state not in ("waiting", *DEAD_LETTERS):
+                    passed.append(seq)
+                    if len(passed) == count:
+                        break
+        return passed
+
+    def _delete(self, sql: str, seqs: Iterable[int]) -> int:
+        """Returns how many there were."""
+        return max(0, self._db.executemany(sql, ((seq,) for seq in seqs)).rowcount)
