@@ -25,6 +25,7 @@ class FakeRouter:
         peers: Every identity that spoke.
         work: Makes the outcome of a job at once; None = jobs wait for `finish`.
         refuse: Says whether a job is refused.
+        stand_in: Names the job that is in the way of one with a key.
         deaf: Messages to leave unanswered, as if lost. -1 = all.
     """
 
@@ -40,6 +41,7 @@ class FakeRouter:
         self.peers: set[bytes] = set()
         self.work: Callable[[v2.Job], v2.Result] | None = None
         self.refuse: Callable[[v2.Job], v2.Refusal | None] = lambda job: None
+        self.stand_in: Callable[[v2.Job], str | None] = lambda job: None
         self.deaf = 0
         self.results: dict[str, v2.Result] = {}
         self.waiters: dict[str, set[bytes]] = {}
@@ -91,17 +93,21 @@ class FakeRouter:
 
     def _on_request(self, peer: bytes, body: bytes) -> None:
         request = v2.decode(body, v2.Request)
-        refusals = []
+        refusals, existing = [], []
         for job in request.jobs:
             self.seen[job.id] += 1
+            other = self.stand_in(job)
+            if other is not None:
+                existing.append((job.id, other))
             refusal = self.refuse(job)
             if refusal is not None:
                 refusals.append(refusal)
+            if refusal is not None or other is not None:
                 continue
             self.jobs[job.id] = job
             if self.work is not None:
                 self.results[job.id] = self.work(job)
-        self._send(peer, b"ACK", v2.Ack(request.n, refusals))
+        self._send(peer, b"ACK", v2.Ack(request.n, refusals, existing))
 
     def _on_wait(self, peer: bytes, body: bytes) -> None:
         known = []

@@ -20,6 +20,11 @@ async def send(to: str, *, retry: bool = False) -> bytes:
     return to.encode()
 
 
+@job(unique="user:{user}", unique_scope="running", on_conflict="replace")
+def only(user: int) -> int:
+    return user
+
+
 class Mailer:
     def __init__(self, host: str) -> None:
         self.host = host
@@ -41,6 +46,9 @@ def right() -> None:
     reveal_type(send.delay("me", retry=True))  # type is: JobHandle[bytes]
     reveal_type(Mailer("mx").deliver("me"))  # type is: bool
     reveal_type(Mailer.deliver.options(class_args=("mx",)).delay("me"))  # type is: JobHandle[bool]
+    reveal_type(only.options(unique_scope="waiting", on_conflict="raise").delay(1))  # type is: JobHandle[int]
+    reveal_type(add.options(unique=True, unique_for="10m").delay(1).created)  # type is: bool
+    reveal_type(add.options(debounce=30).delay(1))  # type is: JobHandle[int]
     reveal_type(defer_job("a.b", (1,), queue="q"))  # type is: JobHandle[Any]
     handle: JobHandle[int] = JobHandle("an-id")
     text: str = handle
@@ -66,6 +74,8 @@ def wrong() -> None:
     send.delay("me", True)  # error: Too many positional arguments
     Mailer.deliver.delay(5)  # error: incompatible type "int"; expected "str"
     add.options(tries=3)  # error: Unexpected keyword argument "tries"
+    add.options(unique=5)  # error: incompatible type "int"; expected "str | bool | None"
+    add.options(unique=True, on_conflict="ignore")  # error: expected "Literal['existing', 'replace', 'raise'] | None"
     add.options(queue=5)  # error: incompatible type "int"; expected "str"
     text: str = add.delay(1).result()  # error: expression has type "int", variable has type "str"
     print(text)

@@ -81,19 +81,25 @@ class Client:
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
-    def submit(self, jobs: list[v2.Job]) -> None:
+    def submit(self, jobs: list[v2.Job]) -> dict[str, str]:
         """Returns when the Router has stored all jobs.
+
+        Returns:
+            By id of those that were not stored because of their key: the job that stands for it.
 
         Raises:
             BrokerUnavailable: It did not answer in time. Submitting the same jobs, with their ids, again is safe.
             QueueFull: A queue has reached its bound.
+            DuplicateJob: A job with the key of one that said `raise` is in its way; those that are not are stored.
             JobRefused: A job was refused for another reason; those that were not are stored.
         """
-        _raise(self._sync.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s)))
+        call = self._sync.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s))
+        return _raise(call).existing
 
-    async def asubmit(self, jobs: list[v2.Job]) -> None:
+    async def asubmit(self, jobs: list[v2.Job]) -> dict[str, str]:
         """`submit` for asyncio."""
-        _raise(await self._async.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s)))
+        call = await self._async.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s))
+        return _raise(call).existing
 
     # ---- outcomes --------------------------------------------------------------------------------------
 

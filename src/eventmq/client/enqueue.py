@@ -10,10 +10,11 @@ from eventmq.client import default, ids, local
 from eventmq.client.handles import JobHandle, JobHandles
 from eventmq.client.jobs import Job
 from eventmq.client.options import Given, JobOptions
+from eventmq.client.unique import key_of_arguments, key_of_template
 from eventmq.errors import InvalidJob
 from eventmq.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol import v2
-from eventmq.protocol.arguments import UNSENDABLE, find_unsendable
+from eventmq.protocol.arguments import UNSENDABLE, Signature, find_unsendable
 from eventmq.protocol.calls import pack_call
 
 _NAME = re.compile(r"\w+(\.\w+)*(:\w+)?\.\w+")
@@ -42,8 +43,8 @@ def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     if client is None:
         default.warn_in_place(USER)
         return JobHandles(JobHandle.ended(local.run(message, job), job) for message in messages)
-    client.submit(messages)
-    return JobHandles(JobHandle(message.id, job, client) for message in messages)
+    existing = client.submit(messages)
+    return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
 
 
 async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
@@ -53,8 +54,8 @@ async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles
     if client is None:
         default.warn_in_place(USER)
         return JobHandles([JobHandle.ended(await local.arun(message, job), job) for message in messages])
-    await client.asubmit(messages)
-    return JobHandles(JobHandle(message.id, job, client) for message in messages)
+    existing = await client.asubmit(messages)
+    return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
 
 
 # ---- by name ------------------------------------------------------------------------------------------
@@ -99,8 +100,7 @@ def _send(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
     if client is None:
         default.warn_in_place(USER + 1)
         return JobHandle.ended(local.run(message, job), job)
-    client.submit([message])
-    return JobHandle(message.id, job, client)
+    return JobHandle.of(message, job, client, client.submit([message]))
 
 
 async def _asend(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
@@ -108,13 +108,12 @@ async def _asend(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
     if client is None:
         default.warn_in_place(USER + 1)
         return JobHandle.ended(await local.arun(message, job), job)
-    await client.asubmit([message])
-    return JobHandle(message.id, job, client)
+    return JobHandle.of(message, job, client, await client.asubmit([message]))
 
 
 def _message(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> v2.Job:
     job.signature.check(args, kwargs)
-    return _made(job.name, job.default, args, kwargs, job.signature.names)
+    return _made(job.name, job.default, args, kwargs, job.signature)
 
 
 def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job]:
@@ -127,7 +126,7 @@ def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job
             if not isinstance(args, (tuple, list)):
                 raise InvalidJob(f"{name} got {args!r}, expected a tuple of its positional arguments")
             signature.check(args, {})
-            messages.append(_made(name, options, args, {}, signature.names))
+            messages.append(_made(name, options, args, {}, signature))
     except InvalidJob as error:
         raise InvalidJob(f"call {len(messages)}: {error}") from None
     return messages
@@ -146,19 +145,35 @@ def _named(
 
 
 def _made(
-    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str] = ()
+    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None = None
 ) -> v2.Job:
     try:
         payload = pack_call(args, kwargs, options.class_args, options.class_kwargs)
     except UNSENDABLE as error:
-        _blame(name, args, kwargs, options, names)
+        _blame(name, args, kwargs, options, signature.names if signature else ())
         raise InvalidJob(f"{name}: the arguments cannot be sent: {error}") from None
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise InvalidJob(
             f"{name}: the arguments have {len(payload):,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}; "
             "store the data elsewhere and send where it is"
         )
-    return v2.Job(options.id or ids.new_id(), options.queue, name, payload, options.priority, options.packed)
+    unique = _key(name, options, args, kwargs, signature) if options.template else ""
+    id = options.id or ids.new_id()
+    return v2.Job(id, options.queue, name, payload, options.priority, options.packed, unique)
+
+
+def _key(
+    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None
+) -> str:
+    """The call's key. By name nothing is known of the function: a template sees named arguments only, and all arguments
+    are those that were written."""
+    arguments: Mapping[str, Any] = kwargs
+    if signature is not None:
+        bound = signature.bound(args, kwargs)
+        args, kwargs, arguments = bound.args, bound.kwargs, bound.arguments
+    if isinstance(options.template, str):
+        return key_of_template(name, options.template, arguments)
+    return key_of_arguments(name, args, kwargs, options.class_args, options.class_kwargs)
 
 
 def _blame(name: str, args: Sequence[Any], kwargs: dict[str, Any], options: JobOptions, names: Sequence[str]) -> None:

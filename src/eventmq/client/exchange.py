@@ -269,7 +269,9 @@ class Exchange:
         ack = v2.decode(body, v2.Ack)
         if ack.n in self._sent:
             refused = {refusal.id: refusal for refusal in ack.refusals}
+            existing = dict(ack.existing)
             for delivery, jobs in self._forget(ack.n).parts:
+                delivery.existing.update((job.id, existing[job.id]) for job in jobs if job.id in existing)
                 self._settle(delivery, jobs, refused, now)
 
     def _on_refused(self, body: bytes, now: float) -> None:

@@ -50,9 +50,13 @@ class JobHandle(str, Generic[R]):
         id: The id. From a stored one, `JobHandle(text)` makes a handle as good as the first.
         job: The function; its annotation says what the value is.
         client: Whom to ask; None = the process's client.
+
+    Attributes:
+        created: The call made this job. False: because of its key, a job that was there already stands for it.
     """
 
-    __slots__ = ("_client", "_job", "_result")
+    __slots__ = ("_client", "_job", "_result", "created")
+    created: bool
     _client: Client | None
     _job: Any  # a Job or None; mypy would take a Job in a class body for a method
     _result: v2.Result | None
@@ -62,6 +66,14 @@ class JobHandle(str, Generic[R]):
         handle._job = job
         handle._client = client
         handle._result = None
+        handle.created = True
+        return handle
+
+    @classmethod
+    def of(cls, message: v2.Job, job: Job[Any, R] | None, client: Client, existing: dict[str, str]) -> JobHandle[R]:
+        """The handle for a call whose job was handed in; `existing` is what `Client.submit` returned."""
+        handle = cls(existing.get(message.id, message.id), job, client)
+        handle.created = message.id not in existing
         return handle
 
     @classmethod

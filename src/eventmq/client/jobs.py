@@ -15,6 +15,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from eventmq.client.options import Common, Given, JobOptions
+from eventmq.client.unique import check_template
 from eventmq.errors import InvalidJob
 from eventmq.limits import NAME_CHARS_MAX
 from eventmq.protocol.arguments import Signature, is_method
@@ -54,6 +55,8 @@ class Job(Generic[P, R]):
         elif not isinstance(name, str) or "." not in name[1:-1] or len(name) > NAME_CHARS_MAX:
             expected = f"module.function or module:Class.method, {NAME_CHARS_MAX} characters at most"
             raise InvalidJob(f"name is {name!r}, expected {expected}")
+        if isinstance(options.unique, str):
+            check_template(options.unique, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function here and now, as if it had no `@job`."""
@@ -108,6 +111,7 @@ class Job(Generic[P, R]):
             InvalidJob: The arguments do not fit the function or cannot be sent; a `TypeError` too.
             BrokerUnavailable: No Router answered in time.
             QueueFull: The queue has reached its bound.
+            DuplicateJob: A job with its key is in its way, and it said `on_conflict="raise"`.
             JobRefused: The Router refused it for another reason.
         """
         from eventmq.client import enqueue
@@ -177,11 +181,11 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
         fn: The function, where `@job` stands bare.
         name: Where workers find it, `module.function`, when that is not where it was defined.
         given: Options for all its jobs: `queue`, `priority`, `timeout`, `result_ttl`, `crash_limit`, `retries`,
-            `expires`; see `JobOptions`.
+            `expires`, `unique`, `unique_scope`, `unique_for`, `on_conflict`, `debounce`; see `JobOptions`.
 
     Raises:
-        InvalidJob: A `TypeError`: an option that cannot be, or a function that no worker could find, as a lambda or
-            a function in a function.
+        InvalidJob: A `TypeError`: an option that cannot be, a key that names no argument, or a function that no worker
+            could find, as a lambda or a function in a function.
     """
     decorator = Decorator(JobOptions().changed("@job", given, Common), name)
     return decorator if fn is None else decorator(fn)

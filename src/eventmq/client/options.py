@@ -9,16 +9,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from eventmq import values
 from eventmq.client.retry import RETRIES_MAX, Retry
+from eventmq.client.unique import Template
 from eventmq.errors import InvalidJob
 from eventmq.limits import ID_CHARS_MAX
 from eventmq.protocol import v2
 
 Duration = str | float | timedelta
 """Seconds, text such as `"5m"` or `"1h30m"`, or a `timedelta`."""
+
+Scope = Literal["waiting", "running"]
+OnConflict = Literal["existing", "replace", "raise"]
 
 QUEUE = "default"
 PRIORITY_MAX = 100
@@ -39,6 +43,11 @@ class Common(TypedDict, total=False):
     crash_limit: int | None
     retries: int | Retry | None
     expires: Duration | None
+    unique: Template | None
+    unique_scope: Scope | None
+    unique_for: Duration | None
+    on_conflict: OnConflict | None
+    debounce: Duration | None
 
 
 class Given(Common, total=False):
@@ -63,6 +72,16 @@ class JobOptions:
         crash_limit: Dead after it took down this many worker processes.
         retries: How often, and after which delays, it is tried again when it fails; a number stands for `Retry(it)`.
         expires: It ends as expired when it has not begun so long after it was accepted.
+        unique: Its key, as `"user:{user_id}"`, filled in with the arguments; True: all of them. Of the jobs of its
+            name with the same key, one in its way keeps it out.
+        unique_scope: In its way are those that wait (`waiting`: delayed ones too), or also those that run (`running`,
+            the default).
+        unique_for: Instead of that: those accepted less than so long ago, also when they have ended.
+        on_conflict: There is one in its way: the handle is on that one (`existing`, the default), that one is
+            cancelled (`replace`), or `DuplicateJob` is raised (`raise`).
+        debounce: Of calls in quick succession only the last one runs, so long after it: `unique` (all arguments,
+            unless it is given), and each call takes the place of the one before. Calls that keep coming put it off
+            for ever.
         countdown: It does not run before so long after it was accepted.
         eta: It does not run before this time, which must have a time zone.
         id: Its id, instead of a new one. The same id again is the same job: stored once.
@@ -78,6 +97,11 @@ class JobOptions:
     crash_limit: int | None = None
     retries: int | Retry | None = None
     expires: Duration | None = None
+    unique: Template = False
+    unique_scope: Scope | None = None
+    unique_for: Duration | None = None
+    on_conflict: OnConflict | None = None
+    debounce: Duration | None = None
     countdown: Duration | None = None
     eta: datetime | None = None
     id: str | None = None
@@ -96,15 +120,21 @@ class JobOptions:
             timeout_s=_seconds("timeout", self.timeout),
             result_ttl_s=_seconds("result_ttl", self.result_ttl),
             crash_limit=self.crash_limit,
-            delay_s=_seconds("countdown", self.countdown) or 0.0,
+            delay_s=_seconds("countdown", self.countdown) or _seconds("debounce", self.debounce) or 0.0,
             due=_due(self.eta),
             expires_s=_seconds("expires", self.expires),
+            **_policy_of_key(self),
         )
         if self.countdown is not None and self.eta is not None:
             raise InvalidJob("countdown and eta exclude each other")
         if self.retries is not None:
             options = _policy(self.retries).added_to(options)
         object.__setattr__(self, "packed", v2.pack_options(options))
+
+    @property
+    def template(self) -> Template:
+        """What its key is made from."""
+        return self.unique or self.debounce is not None
 
     def changed(self, where: str, given: Mapping[str, Any], known: type = Given) -> JobOptions:
         """A copy with other values; None in `given` = as it is.
@@ -136,6 +166,35 @@ def _check_queue(queue: Any) -> None:
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:
     if type(value) is not int or not least <= value <= most:
         raise InvalidJob(f"{name} is {value!r}, expected a whole number from {least} to {most}")
+
+
+def _policy_of_key(options: JobOptions) -> dict[str, Any]:
+    """What travels of `unique` and `debounce` besides the key and the delay."""
+    if not isinstance(options.unique, (str, bool)):
+        raise InvalidJob(f"unique is {options.unique!r}, expected text as 'user:{{user_id}}', or True: all arguments")
+    names = ("unique_scope", "unique_for", "on_conflict")
+    given = [name for name in names if getattr(options, name) is not None]
+    if options.debounce is not None:
+        for name in (*given, *(name for name in ("countdown", "eta") if getattr(options, name) is not None)):
+            raise InvalidJob(f"debounce and {name} exclude each other")
+        return {"unique_scope": "waiting", "on_conflict": "replace"}
+    if given and not options.unique:
+        raise InvalidJob(f"{given[0]} is for jobs with a key; say with `unique` what it is")
+    if options.unique_scope is not None and options.unique_for is not None:
+        raise InvalidJob("unique_scope and unique_for exclude each other")
+    _check_choice("unique_scope", options.unique_scope, Scope)
+    _check_choice("on_conflict", options.on_conflict, OnConflict)
+    policy = {
+        "unique_scope": options.unique_scope,
+        "unique_for_s": _seconds("unique_for", options.unique_for),
+        "on_conflict": options.on_conflict,
+    }
+    return {name: value for name, value in policy.items() if value is not None}
+
+
+def _check_choice(name: str, value: Any, choices: Any) -> None:
+    if value is not None and value not in get_args(choices):
+        raise InvalidJob(f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}")
 
 
 def _due(eta: Any) -> float:

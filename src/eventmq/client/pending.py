@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from eventmq.errors import BrokerUnavailable, EnqueueError, JobRefused, QueueFull
+from eventmq.errors import BrokerUnavailable, DuplicateJob, EnqueueError, JobRefused, QueueFull
 from eventmq.limits import BATCH_JOBS_MAX
 from eventmq.protocol import v2
 
@@ -39,7 +39,11 @@ class Call:
 
 
 class Delivery(Call):
-    """Jobs to be stored. Its deadline moves on with each ACK, so it bounds silence, not the time for all of them."""
+    """Jobs to be stored. Its deadline moves on with each ACK, so it bounds silence, not the time for all of them.
+
+    Attributes:
+        existing: By id of those in whose way another job was: that job's id.
+    """
 
     def __init__(self, jobs: list[v2.Job], now: float, timeout_s: float) -> None:
         super().__init__(now + timeout_s)
@@ -47,6 +51,7 @@ class Delivery(Call):
         self.timeout_s = timeout_s
         self.total = self.unanswered = len(jobs)
         self.refusals: list[v2.Refusal] = []
+        self.existing: dict[str, str] = {}
         self.put_off: v2.Refusal | None = None
         self._jobs = jobs
         self._taken = 0
@@ -64,7 +69,7 @@ class Delivery(Call):
         stop = min(start + count, len(jobs))
         while end < stop:
             job = jobs[end]
-            size -= JOB_BYTES + len(job.payload) + len(job.name) + len(job.queue) + len(job.options)
+            size -= JOB_BYTES + len(job.payload) + len(job.name) + len(job.queue) + len(job.options) + len(job.unique)
             if size < 0 and (end > start or count < BATCH_JOBS_MAX):
                 break
             end += 1
@@ -90,6 +95,8 @@ class Delivery(Call):
         text = f"job {first.id}: {_reason(first)}"
         if self.total > 1:
             text = f"{len(self.refusals)} of {self.total} jobs were refused, the others are stored; first {text}"
+        if first.reason == "duplicate":
+            return DuplicateJob(text, self.existing.get(first.id, ""))
         return QueueFull(text) if first.reason == "queue_full" else JobRefused(text, first.reason)
 
     def late(self, where: str, said: str) -> EnqueueError:

@@ -155,6 +155,16 @@ class Signature:
             return converted, kwargs
         return converted[: len(args)], dict(zip(kwargs, converted[len(args) :], strict=True))
 
+    def bound(self, args: Sequence[Any], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """The arguments by name, with the defaults of those that are not given.
+
+        Raises:
+            InvalidJob: The function cannot be called so.
+        """
+        bound = self._bind(args, kwargs)
+        bound.apply_defaults()
+        return bound
+
     def returned(self, value: Any) -> Any:
         """The returned value that msgpack brought, as the annotation wants it.
 
@@ -174,9 +184,9 @@ class Signature:
         if all(slot is None or kind in slot.unchanged for kind, slot in self._pairs(types, {})):
             self._unchanged.add(types)
 
-    def _bind(self, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
+    def _bind(self, args: Iterable[Any], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         try:
-            self._signature.bind(*args, **kwargs)
+            return self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise InvalidJob(f"{self._name}(): {error}") from None
 

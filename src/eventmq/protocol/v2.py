@@ -372,6 +372,9 @@ def pack_options(options: Options) -> bytes:
 pack = _encoder.encode
 """Any value as msgpack: payloads, options, values, and what goes through a worker's socketpair."""
 
+pack_sorted = msgspec.msgpack.Encoder(enc_hook=_plain, order="deterministic").encode
+"""The same with maps and sets in order: equal values are equal bytes."""
+
 _plain_decoder = msgspec.msgpack.Decoder()
 
 
