@@ -24,7 +24,7 @@ PACKAGE_LINES_MAX = 10_000
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 LAYERS = (
-    {"errors", "limits", "values", "inifile", "logs", "protocol"},
+    {"errors", "limits", "values", "inifile", "logs", "protocol", "schedules"},
     {"net", "store", "broker", "workers", "client", "settings"},
     {"router", "jobmanager", "scheduler"},
     {"cli", "web", "__main__"},
@@ -45,6 +45,7 @@ know the `@job` mark, which is of `client`; that knows how workers run a job, to
 PURE = {
     "broker": {"zmq", "time", "random", "threading", "logging", "socket", "select", "asyncio", "os", "uuid", "secrets"},
     "protocol": {"zmq", "time", "random", "threading", "logging", "socket", "os"},
+    "schedules": {"zmq", "time", "random", "threading", "logging", "socket", "os", "uuid", "secrets"},
 }
 """Deciding code has time, ids, randomness and sockets as arguments."""
 

@@ -58,6 +58,11 @@ class InvalidJob(EnqueueError, TypeError):
     """The call itself is wrong: arguments that do not fit the function, cannot be encoded or are too large."""
 
 
+class InvalidSchedule(EnqueueError, ValueError):
+    """A schedule cannot be: a wrong or impossible expression, an unknown time zone, both or neither of interval and
+    cron."""
+
+
 # ---- outcomes ---------------------------------------------------------------------------------
 
 

@@ -180,6 +180,26 @@ DRAIN_S = 30.0
 JOB_TIMEOUT_S = 300.0
 """A job manager's global timeout, as in 0.3.13. A job's own `timeout` takes its place."""
 
+# ---- schedules ---------------------------------------------------------------------------------
+
+INTERVAL_S_MIN = 0.1
+"""Shortest interval of a schedule. What is due more often is a loop inside one job."""
+
+CRON_CHARS_MAX = 200
+"""A cron expression. Bounds what parsing and explaining it may cost."""
+
+GRACE_S = 60.0
+"""How late a run may be and still count as in time: well above what it takes to notice that a scheduler is gone."""
+
+RUN_COUNT_MAX = 1_000_000_000
+"""Runs after which a schedule may be told to end."""
+
+OVERDUE_PERIODS = 3
+"""A schedule that has not succeeded for so many periods is overdue: one failure may be bad luck."""
+
+OVERDUE_PERIODS_MAX = 10
+"""Most that may be asked for: the Router keeps that many due times of each schedule."""
+
 # ---- the client, in seconds ------------------------------------------------------------------
 
 ENQUEUE_TIMEOUT_S = 5.0
