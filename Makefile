@@ -4,6 +4,7 @@
 #   make test     run the whole suite
 #   make check    format, lint, types, tests, tidiness
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
+#   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim
+.PHONY: demo test check lint format clean sim bench
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -29,6 +30,10 @@ sim: $(INSTALLED)
 	@PYTHONPATH=tests $(BIN)/python -m sim $(if $(SEED),--seed $(SEED) --plant "$(PLANT)",--seeds $(SEEDS) --first $(FIRST)) \
 		--profile "$(PROFILE)"
 
+bench: $(INSTALLED)
+	@$(BIN)/python bench/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
@@ -39,7 +44,7 @@ format: $(INSTALLED)
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made again whenever what is to be installed changes. A system Python may come without the means to put pip into a
