@@ -263,6 +263,15 @@ def test_a_request_that_replaced_changes_nothing_when_it_comes_again(world: Worl
     assert states(world, "ab") == ["cancelled", "waiting"]
 
 
+def test_a_request_may_come_again_in_the_turn_in_which_its_job_was_called_off(world: World) -> None:
+    """As after a pause of the Router: everything is there at once."""
+    first = [b"c", *v2.encode(b"REQUEST", v2.Request(1, [keyed("a"), keyed("b", "other")]))]
+    cancel = [b"c", *v2.encode(b"CANCEL", v2.Cancel(2, ["b"]))]
+    second = [b"c", *v2.encode(b"REQUEST", v2.Request(3, [keyed("c", on_conflict="replace")]))]
+    world.turn(*(("frontend", frames) for frames in (first, cancel, second, first, cancel, second)))
+    assert states(world, "abc") == ["cancelled", "cancelled", "waiting"]
+
+
 def test_answers_are_forgotten_when_there_are_too_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNIQUE_ANSWERS_MAX", 3)
     world.enqueue(keyed("a"), *(keyed(f"b{n}") for n in range(9)))

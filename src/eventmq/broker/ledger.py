@@ -280,13 +280,14 @@ class Ledger(Intake):
                     return record.state
                 job = record.job
             self.fetch(job)
-        elif job.lease:
+        elif not job.lease:
+            self.take_out(job)
+        self.let_go[id] = job  # should its REQUEST come again in this turn
+        if job.lease:
             manager = self.leases[id][1]
             self.kills.append((manager, Held(id, job.lease)))
             self._end(job, manager, "cancel", wall)
             return "killed"
-        else:
-            self.take_out(job)
         self._end(job, None, "cancel", wall)
         return lifecycle.CANCELLED
 
