@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eventmq.errors import StoreError
+from eventmq.limits import ACT_JOBS_MAX
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import Changes, Ended, Holder, Moved, Requeued, Snapshot, Store, Wanted
 from eventmq.store.memory import MemoryStore
@@ -453,11 +454,12 @@ def test_dead_letters_are_forgotten_when_their_time_is_over(store: Store) -> Non
 
 
 def test_the_bound_of_dead_letters_is_reached_in_small_steps(store: Store) -> None:
-    store.apply(Changes(added=[job(seq) for seq in range(1, 21)]))
+    count = 2 * ACT_JOBS_MAX + 10
+    store.apply(Changes(added=[job(seq) for seq in range(1, count + 1)]))
     states = ["dead", "lost"]
-    store.apply(Changes(ended=[end(seq, 9e9, state=states[seq % 3 == 0]) for seq in range(1, 21)]))
-    assert [store.forget(0.0, 6, 0, 4) for _ in range(4)] == [6, 6, 4, 0]
-    assert remaining(store, 20) == [17, 18, 19, 20]
+    store.apply(Changes(ended=[end(seq, 9e9, state=states[seq % 3 == 0]) for seq in range(1, count + 1)]))
+    assert [store.forget(0.0, 6, 0, 4) for _ in range(4)] == [ACT_JOBS_MAX, ACT_JOBS_MAX, 6, 0]
+    assert remaining(store, count) == [count - 3, count - 2, count - 1, count]
 
 
 def test_an_expired_job_that_was_requeued_and_died_is_no_result_any_more(store: Store) -> None:

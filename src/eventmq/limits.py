@@ -130,7 +130,13 @@ TURN_ANSWERS = 500
 """Jobs looked up in the store for questions in one turn (about 3 ms); the other questions wait for the next one."""
 
 LIST_JOBS_MAX = 500
-"""Jobs in one answer to JOBS, and jobs that one REQUEUE or PURGE changes (about 4 ms); the asker goes on from there."""
+"""Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
+
+ACT_JOBS_MAX = 200
+"""Jobs that one REQUEUE or PURGE changes, and dead ones forgotten at once (about 4 ms, for their rows are large)."""
+
+NEWEST = 1 << 62
+"""Above every order of acceptance: where a list begins."""
 
 LIST_ROWS = 2_000
 """Rows of the store that one such question looks at (about 2 ms)."""

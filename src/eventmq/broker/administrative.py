@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from eventmq.broker.core import Core, Handler, Handlers
+import msgspec
+
+from eventmq.broker.core import Handler, Handlers
+from eventmq.broker.operators import Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
@@ -25,11 +28,20 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"WORKERS"): Handler("ask_workers", v2.Question),
     (v2.VERSION, b"SCHEDULERS"): Handler("ask_schedulers", v2.Question),
     (v2.VERSION, b"QUEUES"): Handler("ask_queues", v2.Question),
+    (v2.VERSION, b"PAUSE"): Handler("ask_pause", v2.Question),
+    (v2.VERSION, b"RESUME"): Handler("ask_resume", v2.Question),
+    (v2.VERSION, b"DRAIN"): Handler("ask_drain", v2.Question),
+    (v2.VERSION, b"LIMIT"): Handler("ask_limit", v2.Question),
+    (v2.VERSION, b"JOBS"): Handler("ask_jobs", v2.Question),
+    (v2.VERSION, b"JOB"): Handler("ask_job", v2.Question),
+    (v2.VERSION, b"REQUEUE"): Handler("ask_requeue", v2.Question),
+    (v2.VERSION, b"PURGE"): Handler("ask_purge", v2.Question),
+    (v2.VERSION, b"CANCEL"): Handler("ask_cancel", v2.Question),
     (v2.VERSION, b"DISCONNECT"): Handler("ask_disconnect", v2.Question),
 }
 
 
-class Administrative(Core):
+class Administrative(Operators):
     """Handlers of the administrative socket, and the Router as an operator sees it."""
 
     # ---- the published views --------------------------------------------------------------------------
@@ -87,6 +99,7 @@ class Administrative(Core):
                 "delayed": len(ledger.timers),
                 "kept": store["results"] + store["dead"],
             },
+            "queues": {queue: msgspec.structs.asdict(rule) for queue, rule in sorted(ledger.rules.by_queue.items())},
             "counts": dict(ledger.counts),
             "refusals": dict(self.refusals),
             "store": store,
@@ -121,21 +134,6 @@ class Administrative(Core):
         """All schedulers, with the keys of 0.3.13."""
         return {"connected_schedulers": {text_of(id): {"hb": each.hb} for id, each in self.schedulers.items()}}
 
-    def show_queues(self) -> dict[str, Any]:
-        """All queues: what waits, what runs, who serves them."""
-        status = self.status()
-        names = sorted(set(self.ledger.backlogs) | set(self.pool.serving))
-        return {
-            name: {
-                "waiting": status["waiting_messages_by_queue"].get(name, 0),
-                "running": status["inflight_messages_by_queue"].get(name, 0),
-                "processed": status["processed_messages_by_queue"].get(name, 0),
-                "managers": sum(len(crew.members) for crew in self.pool.crews_of(name)),
-                "free_slots": sum(m.credit for crew in self.pool.crews_of(name) for m in crew.members.values()),
-            }
-            for name in names
-        }
-
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 
     def _reply_1_0(self, sender: PeerId, msgid: str, answer: str) -> None:
@@ -163,33 +161,21 @@ class Administrative(Core):
 
     # ---- eMQP/2.0 ------------------------------------------------------------------------------------
 
-    def _answer(self, sender: PeerId, question: v2.Question, answer: Callable[[], Any]) -> None:
-        """Answers after the commit, when memory and store agree."""
-
-        def reply() -> None:
-            self.outbox.send(ADMINISTRATIVE, sender, v2.encode(b"REPLY", v2.Answer(question.n, answer())))
-
-        self.questions.append((1, reply))
-
     def ask_status(self, sender: PeerId, body: v2.Question) -> None:
         """STATUS."""
-        self._answer(sender, body, self.status)
+        self.answer(sender, body, self.status)
 
     def ask_workers(self, sender: PeerId, body: v2.Question) -> None:
         """WORKERS."""
-        self._answer(sender, body, self.show_workers)
+        self.answer(sender, body, self.show_workers)
 
     def ask_schedulers(self, sender: PeerId, body: v2.Question) -> None:
         """SCHEDULERS."""
-        self._answer(sender, body, self.show_schedulers)
-
-    def ask_queues(self, sender: PeerId, body: v2.Question) -> None:
-        """QUEUES."""
-        self._answer(sender, body, self.show_queues)
+        self.answer(sender, body, self.show_schedulers)
 
     def ask_disconnect(self, sender: PeerId, body: v2.Question) -> None:
         """DISCONNECT: an answer, then the Router ends."""
-        self._answer(sender, body, lambda: True)
+        self.answer(sender, body, lambda: True)
         self.on_disconnect("", [])
 
     # ---- the end -------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
 from eventmq.broker.waiters import Waiters
 from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
-from eventmq.store.base import Store
+from eventmq.store.base import Record, Store
 
 MANAGER_FACT = "manager:"
 """Facts `manager:<name>:<nonce>`: who was connected, so that a restarted Router knows for whom to wait."""
@@ -331,6 +331,14 @@ class Core(ABC):
     @abstractmethod
     def reply_1_0(self, peer: PeerId, result: v2.Result) -> None:
         """Tells a client that speaks eMQP/1.0 of a job that ended."""
+
+    @abstractmethod
+    def describe(self, record: Record) -> dict[str, Any]:
+        """Everything that is known of a job, for a person."""
+
+    def started_at(self, since: float) -> float:
+        """Wall time of a hand-out at monotonic time `since`."""
+        return self.wall - (self.now - since)
 
     @abstractmethod
     def add_scheduler(self, scheduler_id: PeerId) -> None:

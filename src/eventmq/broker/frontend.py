@@ -153,7 +153,7 @@ class Frontend(Core):
             "crashes": job.crashes,
             "due": job.due or None,
             "created": job.created,
-            "started": self.wall - (self.now - lease[2]) if lease else None,
+            "started": self.started_at(lease[2]) if lease else None,
             "finished": record.finished or None,
             "run_s": record.run_s if record.finished else None,
             "worker": lease[1].incarnation.name if lease else record.worker or None,

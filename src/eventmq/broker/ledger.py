@@ -261,8 +261,13 @@ class Ledger(Intake):
         kept = (kept_value, kept_failure, error_of(failure))
         self.changes.ended.append(Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, *kept))
 
-    def cancel(self, id: str, wall: float) -> str:
+    def cancel(self, id: str, wall: float, record: Record | None = None) -> str:
         """Ends a job wherever it is; who runs it is named in `kills`.
+
+        Args:
+            id: The job.
+            wall: Wall time.
+            record: What the store has of it, if that was looked up already.
 
         Returns:
             `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`.
@@ -273,7 +278,7 @@ class Ledger(Intake):
         if job is None:
             job = self.let_go.get(id)
             if job is None:
-                record = next(iter(self.store.find([id])), None)
+                record = record or next(iter(self.store.find([id])), None)
                 if record is None:
                     return lifecycle.UNKNOWN
                 if record.state in lifecycle.TERMINAL:

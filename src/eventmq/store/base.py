@@ -257,9 +257,9 @@ class Store(Protocol):
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;
-        forgets the oldest (by `seq`) of the `DEAD_LETTERS` beyond `dead_max` and of all other ended ones beyond
-        `results_max`, at most `rows` of each at a time. A store without room to do so forgets none. Returns how many
-        are forgotten."""
+        forgets the oldest (by `seq`) of the `DEAD_LETTERS` beyond `dead_max`, `ACT_JOBS_MAX` at a time, and of all
+        other ended ones beyond `results_max`, `rows` at a time. A store without room to do so forgets none. Returns how
+        many are forgotten."""
 
     def info(self) -> dict[str, Any]:
         """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), `dead` (number of

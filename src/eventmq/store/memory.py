@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventmq.errors import StoreError
+from eventmq.limits import ACT_JOBS_MAX
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Line, Page, Record, Requeued, Snapshot, Wanted
 
@@ -150,7 +151,7 @@ class MemoryStore:
         self._looked_at = slice[-1] if len(slice) == rows else 0
         forgotten = self._delete([s for s in slice if (end := self._rows[s].end) and end.expires <= now])
         dead = heapq.merge(*(self._unsuccessful.get(state, []) for state in DEAD_LETTERS))
-        forgotten += self._delete(list(islice(dead, max(0, min(rows, self._dead - dead_max)))))
+        forgotten += self._delete(list(islice(dead, max(0, min(ACT_JOBS_MAX, self._dead - dead_max)))))
         results = (s for s in self._seqs if (end := self._rows[s].end) and end.state not in DEAD_LETTERS)
         return forgotten + self._delete(list(islice(results, max(0, min(rows, self._results - results_max)))))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from heapq import heappop, heappush, merge
 from itertools import islice
 
+from eventmq.limits import ACT_JOBS_MAX
 from eventmq.store import tables
 from eventmq.store.base import DEAD_LETTERS, Changes
 
@@ -57,7 +58,7 @@ class Retention:
         """Deletes; see `base.Store.forget`. Returns how many results and how many dead ones."""
         results, dead = self._forget_expired(now, rows)
         results += self._forget_oldest(min(rows, self.results - results - results_max), rows)
-        dead += self._forget_dead(min(rows, self.dead - dead - dead_max))
+        dead += self._forget_dead(min(ACT_JOBS_MAX, self.dead - dead - dead_max))
         return results, dead
 
     def count(self, results: int, dead: int) -> None:

@@ -1,0 +1,108 @@
+"""What an operator's questions cost the Router's loop, with many dead and many waiting jobs in a SQLite file.
+
+    python bench/operators.py --dead 200000 --waiting 1000000
+
+Times one turn for each question, mean and 99th percentile; and how long a list or an act takes over all jobs, slice
+by slice, without the way between the processes. Nothing is forgotten meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eventmq.broker.outbox import ADMINISTRATIVE
+from eventmq.broker.policy import Policy
+from eventmq.protocol import v2
+from eventmq.protocol.v2 import Failure, Job
+from eventmq.router import Router
+from eventmq.store.base import Changes, Ended
+from eventmq.store.sqlite import SqliteStore
+
+BATCH = 5_000
+
+FAILURE = v2.pack(Failure("builtins.ValueError", "no such user", "Traceback (most recent call last):\n" * 40))
+
+
+def filled(path: str, dead: int, waiting: int) -> SqliteStore:
+    """A store with dead jobs that are older than the waiting ones."""
+    store = SqliteStore(path, "none")
+    store.load()
+    payload = v2.pack(([7, "Welcome"], {}))
+    seq = 0
+    while seq < dead + waiting:
+        seqs = range(seq + 1, seq + 1 + BATCH)
+        jobs = [
+            Job(f"{n:032x}", "email" if n % 10 else "rare", "tasks.send", payload, seq=n, created=1.0) for n in seqs
+        ]
+        store.apply(Changes(added=jobs) if seq < dead else Changes(spilled=jobs))
+        if seq < dead:
+            ends = (
+                Ended(n, "dead", 2.0, 9e9, 1, 0, 0.1, "host-1", b"", FAILURE, "builtins.ValueError: no") for n in seqs
+            )
+            store.apply(Changes(ended=list(ends)))
+        seq += BATCH
+    store.close()
+    return SqliteStore(path, "full")
+
+
+class Asker:
+    """Asks a Router turn by turn, and measures the turns."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.turns_s: list[float] = []
+
+    def ask(self, command: str, **params: Any) -> Any:
+        question = (ADMINISTRATIVE, [b"operator", *v2.encode(command.encode(), v2.Question(1, params))])
+        began = time.perf_counter()
+        sent = self.router.turn([question], [], time.monotonic(), 1e9)
+        self.turns_s.append(time.perf_counter() - began)
+        (answer,) = (v2.decode(each.frames[3], v2.Answer).answer for each in sent if each.peer == b"operator")
+        return answer
+
+    def slices(self, command: str, **selection: Any) -> Iterator[Any]:
+        before = None
+        while True:
+            answer = self.ask(command, before=before, **selection)
+            yield answer
+            before = answer["next"]
+            if before is None:
+                return
+
+    def measure(self, what: str, command: str, **selection: Any) -> None:
+        self.turns_s.clear()
+        count = 0
+        for answer in self.slices(command, **selection):
+            count += len(answer["jobs"]) if "jobs" in answer else sum(v for k, v in answer.items() if k != "next")
+        turns = sorted(self.turns_s)
+        ms = f"mean {sum(turns) / len(turns) * 1e3:6.2f} ms, p99 {turns[int(len(turns) * 0.99)] * 1e3:6.2f} ms"
+        print(f"{what:42} {count:9,} jobs in {len(turns):6,} turns: {ms}, all {sum(turns):6.2f} s", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dead", type=int, default=200_000)
+    parser.add_argument("--waiting", type=int, default=1_000_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = filled(str(Path(folder, "store.db")), given.dead, given.waiting)
+        asker = Asker(Router(store, Policy(dead_max=1 << 40)))
+        asker.measure("JOBS state=dead", "JOBS", state="dead")
+        asker.measure("JOBS state=dead error=(none has it)", "JOBS", state="dead", error="TypeError")
+        asker.measure("JOBS state=waiting queue=rare", "JOBS", state="waiting", queue="rare")
+        asker.measure("JOBS state=succeeded (there is none)", "JOBS", state="succeeded")
+        asker.measure("REQUEUE state=dead queue=rare", "REQUEUE", state="dead", queue="rare")
+        asker.measure("REQUEUE state=dead", "REQUEUE", state="dead")
+        asker.measure("PURGE state=waiting queue=rare", "PURGE", state="waiting", queue="rare")
+        store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,547 @@
+"""What operators ask and do on the administrative socket, turn by turn, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World, job
+
+from eventmq import limits
+from eventmq.broker.outbox import ADMINISTRATIVE
+from eventmq.protocol import calls, v2
+from eventmq.store.base import Store
+from eventmq.store.memory import MemoryStore
+from eventmq.store.sqlite import SqliteStore
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else SqliteStore(str(tmp_path / "jobs.db"), "none")
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World(store)
+
+
+def send(world: World, command: str, **params: Any) -> v2.Answer | v2.Refused:
+    """A question and what comes back, be it an answer or a refusal."""
+    question = v2.encode(command.encode(), v2.Question(7, params))
+    (sent,) = [each for each in world.turn((ADMINISTRATIVE, [b"operator", *question])) if each.peer == b"operator"]
+    kind: type[v2.Answer | v2.Refused] = v2.Answer if sent.frames[2] == b"REPLY" else v2.Refused
+    body = v2.decode(sent.frames[3], kind)
+    assert body.n == 7
+    return body
+
+
+def ask(world: World, command: str, **params: Any) -> Any:
+    answer = send(world, command, **params)
+    assert isinstance(answer, v2.Answer), answer
+    return answer.answer
+
+
+def refused(world: World, command: str, **params: Any) -> tuple[str, str]:
+    answer = send(world, command, **params)
+    assert isinstance(answer, v2.Refused), answer
+    return answer.reason, answer.text
+
+
+def ids(world: World, **selection: Any) -> list[str]:
+    """All ids of a list, through all its pages."""
+    found: list[str] = []
+    before = None
+    while True:
+        answer = ask(world, "JOBS", before=before, **selection)
+        found += [each["id"] for each in answer["jobs"]]
+        before = answer["next"]
+        if before is None:
+            return found
+
+
+def every(world: World, command: str, what: str, **selection: Any) -> list[int]:
+    """An act on everything selected: what each of its slices changed."""
+    changed = []
+    before = None
+    while True:
+        answer = ask(world, command, before=before, **selection)
+        changed.append(answer[what])
+        before = answer["next"]
+        if before is None:
+            return changed
+
+
+def die(world: World, *jobs: v2.Job) -> None:
+    """These jobs run and fail for good."""
+    if b"m" not in world.router.pool.managers:
+        world.join(b"m", credit=10_000, queues=[(10, "default"), (10, "mail")])
+    before = len(world.handed(b"m"))
+    for start in range(0, len(jobs), 1000):
+        world.enqueue(*jobs[start : start + 1000])
+    world.finish(b"m", *world.handed(b"m")[before:], state="failed")
+
+
+# ---- lists -----------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_newest_first_and_filters_combine(world: World) -> None:
+    die(world, job("d1"), job("d2", queue="mail"), job("d3", name="tasks.other"))
+    world.enqueue(job("w1"), job("w2", queue="mail"), job("late", options=v2.pack({"delay_s": 60.0})))
+    world.finish(b"m", world.handed(b"m")[3])
+    assert ids(world) == ["late", "w2", "w1", "d3", "d2", "d1"]
+    for selection, found in (
+        ({"state": "dead"}, ["d3", "d2", "d1"]),
+        ({"state": "dead", "queue": "mail"}, ["d2"]),
+        ({"name": "tasks.other"}, ["d3"]),
+        ({"error": "ValueError"}, ["d3", "d2", "d1"]),
+        ({"error": ": no", "name": "tasks.add", "state": "dead", "queue": "default"}, ["d1"]),
+        ({"state": "running"}, ["w2"]),
+        ({"state": "running", "queue": "default"}, []),
+        ({"state": "running", "ids": ["w1"]}, []),
+        ({"state": "waiting"}, []),
+        ({"state": "delayed"}, ["late"]),
+        ({"state": "succeeded"}, ["w1"]),
+        ({"ids": ["d1", "late", "nobody"]}, ["late", "d1"]),
+        ({"ids": []}, []),
+    ):
+        assert ids(world, **selection) == found, selection
+
+
+def test_a_row_tells_what_there_is_without_opening_the_payload(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", priority=3))
+    (row,) = ask(world, "JOBS")["jobs"]
+    assert row["worker"] == "m"
+    assert row["state"] == "running"
+    assert row["started"] == pytest.approx(world.wall, abs=1)
+    world.finish(b"m", *world.handed(b"m"), state="failed")
+    (row,) = ask(world, "JOBS", state="dead")["jobs"]
+    assert row == {
+        "id": "a", "state": "dead", "queue": "default", "name": "tasks.add", "priority": 3, "attempt": 1,
+        "failures": 0, "crashes": 0, "due": None, "created": pytest.approx(world.wall, abs=1), "started": None,
+        "finished": pytest.approx(world.wall, abs=1), "run_s": 0.001, "worker": "m",
+        "error": "builtins.ValueError: no", "payload_bytes": len(job("a").payload),
+    }  # fmt: skip
+
+
+def test_a_delayed_job_whose_time_has_come_waits(world: World) -> None:
+    world.enqueue(job("late", options=v2.pack({"delay_s": 5.0})))
+    (row,) = ask(world, "JOBS")["jobs"]
+    assert (row["state"], row["due"]) == ("delayed", pytest.approx(world.wall + 5, abs=1))
+    world.wait(6)
+    assert (ids(world, state="waiting"), ids(world, state="delayed")) == (["late"], [])
+    world.join(b"m", credit=1)
+    assert (ids(world, state="waiting"), ids(world, state="running")) == ([], ["late"])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 500])
+@pytest.mark.parametrize("state", ["", "dead", "waiting", "running"])
+def test_pages_follow_each_other_without_gap(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, limit: int
+) -> None:
+    monkeypatch.setattr(limits, "LIST_ROWS", 3)
+    die(world, *(job(f"d{n}") for n in range(4)))
+    world.finish(b"m", limit=len(world.handed(b"m")) + 5)
+    world.enqueue(*(job(f"r{n}") for n in range(5)), *(job(f"w{n}") for n in range(4)))
+    all_of_it = [f"w{n}" for n in (3, 2, 1, 0)], [f"r{n}" for n in (4, 3, 2, 1, 0)], [f"d{n}" for n in (3, 2, 1, 0)]
+    waiting, running, dead = all_of_it
+    right = {"": waiting + running + dead, "dead": dead, "waiting": waiting, "running": running}[state]
+    assert ids(world, state=state, limit=limit) == right
+
+
+def test_an_answer_is_never_longer_than_its_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_JOBS_MAX", 4)
+    world.enqueue(*(job(f"j{n}") for n in range(10)))
+    assert len(ask(world, "JOBS")["jobs"]) == 4
+    assert len(ask(world, "JOBS", limit=1_000_000)["jobs"]) == 4
+
+
+def test_one_job_tells_everything(world: World) -> None:
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    payload = calls.pack_call(("a.png", b"\xff", when), {"width": {1: 2}})
+    die(world, job("a", payload=payload, options=v2.pack({"retries": 0, "timeout_s": 5.0})))
+    told = ask(world, "JOB", id="a")
+    assert told["arguments"] == {"args": ["a.png", "/w==", "2026-01-02T00:00:00Z"], "kwargs": {"width": {"1": 2}}}
+    assert told["failure"] == {"type": "builtins.ValueError", "message": "no", "traceback": ""}
+    assert told["options"] == {"timeout_s": 5.0}
+    assert told["kept_until"] == pytest.approx(world.wall + limits.DEAD_TTL_S, abs=1)
+    assert told["value"] is None
+    world.enqueue(job("b", payload=calls.pack_call((), {}, (1,))))
+    world.finish(b"m", world.handed(b"m")[-1], value=[1, None])
+    told = ask(world, "JOB", id="b")
+    assert (told["state"], told["value"]) == ("succeeded", [1, None])
+    assert told["arguments"] == {"args": [], "kwargs": {}, "class_args": [1], "class_kwargs": {}}
+    assert ask(world, "JOB", id="nobody") is None
+
+
+@pytest.mark.parametrize("odd", [b"", b"\xff", b"\x91" * 2000 + b"\xc0", b"\x92\x90\x80\x00", v2.pack([1, 2])])
+def test_arguments_that_are_none_are_told_as_a_sentence(world: World, odd: bytes) -> None:
+    world.enqueue(job("a", payload=odd))
+    assert str(ask(world, "JOB", id="a")["arguments"]).startswith("cannot be read")
+
+
+# ---- requeue ---------------------------------------------------------------------------------------------
+
+
+def test_a_dead_job_waits_again_as_if_it_was_new(world: World) -> None:
+    retries = v2.pack({"retries": 1, "expires_s": 60.0})
+    world.join(b"m", credit=100)
+    world.enqueue(job("a", options=retries))
+    for _ in range(2):
+        world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    world.wait(120, step=10)
+    first = world.handed(b"m")[-1]
+    assert ask(world, "REQUEUE", ids=["a"]) == {"requeued": 1, "next": None}
+    again = world.info("a")
+    assert again is not None
+    assert (again["attempt"], again["failures"], again["crashes"]) == (3, 0, 0)
+    assert again["created"] == pytest.approx(world.wall, abs=1)
+    assert again["failure"]["message"] == "no"
+    (handed,) = world.handed(b"m")[2:]
+    assert (handed.id, handed.attempt) == ("a", 3)
+    assert handed.lease > first.lease
+    world.finish(b"m", handed, state="failed")
+    assert len(world.handed(b"m")) == 4, "it has its retries before it again"
+    world.finish(b"m", world.handed(b"m")[-1])
+    assert world.store.find(["a"])[0].state == "succeeded"
+    assert world.router.ledger.counts["requeued"] == 1
+
+
+def test_requeueing_is_durable_when_it_is_answered(world: World) -> None:
+    die(world, job("a"), job("b"))
+    assert ask(world, "REQUEUE", state="dead")["requeued"] == 2
+    world.restart()
+    assert world.router.ledger.backlogs["default"].head == 2
+    world.join(b"n", credit=9)
+    world.wait(11)
+    assert [(each.id, each.attempt) for each in world.handed(b"n")] == [("a", 2), ("b", 2)]
+
+
+def test_an_expired_job_can_be_requeued_and_its_time_counts_from_now(world: World) -> None:
+    world.enqueue(job("a", options=v2.pack({"expires_s": 5.0})))
+    world.wall += 10
+    world.join(b"m", credit=1)
+    assert world.store.find(["a"])[0].state == "expired"
+    assert ask(world, "REQUEUE", state="expired")["requeued"] == 1
+    world.turn()
+    assert [each.id for each in world.handed(b"m")] == ["a"]
+
+
+def test_what_has_not_died_is_not_requeued(world: World) -> None:
+    world.join(b"m", credit=2)
+    world.enqueue(job("good"), job("running"), job("waiting"))
+    world.finish(b"m", world.handed(b"m")[0], limit=2)
+    assert ask(world, "REQUEUE", ids=["good", "running", "waiting", "nobody"])["requeued"] == 0
+    for selection in ({}, {"state": "succeeded"}, {"state": "waiting"}, {"queue": "default"}):
+        reason, text = refused(world, "REQUEUE", **selection)
+        assert reason == "malformed"
+        assert "dead, expired" in text
+
+
+def test_requeue_by_filter_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ACT_JOBS_MAX", 100)
+    die(world, *(job(f"j{n:04}", queue="mail" if n % 10 == 0 else "default") for n in range(1050)))
+    world.manager(b"m", b"KBYE", v2.Empty())
+    slices = every(world, "REQUEUE", "requeued", state="dead", queue="default", error="ValueError")
+    assert sum(slices) == 945
+    assert max(slices) == 100
+    assert len(slices) >= 10
+    assert world.store.info()["dead"] == 105
+    world.join(b"n", credit=10_000)
+    right = [f"j{n:04}" for n in range(1050) if n % 10]
+    assert [each.id for each in world.handed(b"n")] == right, "each at the place of its acceptance"
+    assert sum(every(world, "REQUEUE", "requeued", state="dead")) == 105
+
+
+def test_a_slice_reads_no_more_payload_than_it_should(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES", 1000)
+    large = calls.pack_call(("x" * 400,), {})
+    die(world, *(job(f"j{n}", payload=large) for n in range(7)))
+    assert every(world, "REQUEUE", "requeued", state="dead") == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("head", [2, 3, 100])
+def test_requeued_jobs_stand_before_what_waits_in_memory_and_only_in_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch, head: int
+) -> None:
+    die(world, *(job(f"d{n}", priority=n % 2) for n in range(6)))
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", head)
+    monkeypatch.setattr(limits, "PAGE_JOBS", 2)
+    world.manager(b"m", b"KBYE", v2.Empty())
+    world.enqueue(*(job(f"w{n}") for n in range(6)))
+    assert every(world, "REQUEUE", "requeued", state="dead", limit=4) == [4, 2]
+    world.restart()
+    world.join(b"n", credit=100)
+    world.wait(11)
+    right = ["d1", "d3", "d5", "d0", "d2", "d4", *(f"w{n}" for n in range(6))]
+    assert [each.id for each in world.handed(b"n")] == right
+
+
+def test_a_late_outcome_of_the_dead_attempt_changes_nothing(world: World) -> None:
+    die(world, job("a"))
+    (old,) = world.handed(b"m")
+    world.manager(b"m", b"KBYE", v2.Empty())
+    ask(world, "REQUEUE", ids=["a"])
+    world.restart()
+    verdicts = world.join(b"m", held=[v2.Held("a", old.lease)], nonce="other")
+    assert [each.verdict for each in verdicts] == ["kill"]
+
+
+def test_a_requeued_job_does_not_take_a_key_that_another_one_holds(world: World) -> None:
+    die(world, job("a", unique="key"))
+    world.manager(b"m", b"KBYE", v2.Empty())
+    world.enqueue(job("b", unique="key"))
+    assert ask(world, "REQUEUE", ids=["a"])["requeued"] == 0
+    assert ask(world, "PURGE", state="waiting", queue="default")["purged"] == 1
+    assert ask(world, "REQUEUE", ids=["a"])["requeued"] == 1
+    ack = world.enqueue(job("c", unique="key"))
+    assert ask(world, "JOB", id="c") is None, ack
+
+
+def test_two_dead_jobs_of_one_key_are_requeued_one_at_a_time(world: World) -> None:
+    for id in ("a", "b"):
+        die(world, job(id, unique="key"))
+    world.manager(b"m", b"KBYE", v2.Empty())
+    assert ask(world, "REQUEUE", state="dead")["requeued"] == 1
+
+
+# ---- purge -----------------------------------------------------------------------------------------------
+
+
+def test_dead_jobs_are_purged_and_others_are_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ACT_JOBS_MAX", 10)
+    die(world, *(job(f"d{n}", queue="mail" if n % 5 == 0 else "default") for n in range(35)))
+    world.enqueue(job("good"), job("running"))
+    world.finish(b"m", world.handed(b"m")[-2])
+    slices = every(world, "PURGE", "purged", state="dead", queue="default")
+    assert (sum(slices), max(slices)) == (28, 10)
+    assert sorted(ids(world)) == sorted(["running", "good", *(f"d{n}" for n in range(0, 35, 5))])
+    assert ask(world, "PURGE", ids=["good", "running", "d0", "nobody"])["purged"] == 2
+    assert ids(world, state="running") == ["running"]
+    world.restart()
+    assert world.store.find(["good", "d0", "d1"]) == []
+    assert (world.store.info()["results"], world.store.info()["dead"]) == (0, 6)
+
+
+def test_a_purge_without_words_is_refused(world: World) -> None:
+    for selection in ({}, {"state": "waiting"}, {"state": "running"}, {"queue": "mail"}, {"state": "delayed"}):
+        reason, text = refused(world, "PURGE", **selection)
+        assert reason == "malformed"
+        assert "a queue and the state waiting" in text
+
+
+@pytest.mark.parametrize("head", [2, 100])
+def test_a_purged_queue_calls_off_what_waits_and_is_delayed_while_jobs_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, head: int
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", head)
+    monkeypatch.setattr(limits, "TIMERS_MAX", head)
+    monkeypatch.setattr(limits, "ACT_JOBS_MAX", 7)
+    world.join(b"m", credit=3)
+    later = v2.pack({"delay_s": 600.0})
+    world.enqueue(*(job(f"r{n}") for n in range(3)))
+    world.enqueue(*(job(f"j{n}") for n in range(20)), *(job(f"l{n}", options=later) for n in range(5)))
+    world.enqueue(job("other", queue="mail"))
+    world.client(b"client", b"WAIT", v2.Wait(2, ["j0", "l4"]))
+    slices = every(world, "PURGE", "purged", queue="default", state="waiting")
+    assert (sum(slices), max(slices)) == (25, 7)
+    assert sorted((each.id, each.state) for each in world.results(b"client")) == [
+        ("j0", "cancelled"), ("l4", "cancelled"),
+    ]  # fmt: skip
+    assert len(ids(world, state="cancelled")) == 25, "no accepted job disappears"
+    assert ids(world, state="running") == ["r2", "r1", "r0"]
+    assert ids(world, state="waiting") == ["other"]
+    world.finish(b"m", *world.handed(b"m"), limit=100)
+    world.wait(700, step=10)
+    assert len(world.handed(b"m")) == 3
+    assert [each.state for each in world.store.find(["r0", "r1", "r2"])] == ["succeeded"] * 3
+    world.restart()
+    assert [len(each) + each.delayed for each in world.router.ledger.backlogs.values()] == [1]
+
+
+def test_jobs_are_cancelled_here_as_by_a_client(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("running"), job("waiting"))
+    told = ask(world, "CANCEL", ids=["running", "waiting", "nobody"])
+    assert told == {"running": "killed", "waiting": "cancelled", "nobody": "unknown"}
+    assert any(each.frames[2] == b"KILL" for each in world.sent)
+    world.restart()
+    assert len(ids(world, state="cancelled")) == 2
+
+
+# ---- queues ----------------------------------------------------------------------------------------------
+
+
+def test_a_paused_queue_hands_out_nothing_and_what_runs_goes_on(world: World) -> None:
+    world.join(b"m", credit=1, queues=[(10, "default"), (5, "mail")])
+    world.enqueue(job("running"), job("a"), job("b"))
+    assert ask(world, "PAUSE", queue="default")["paused"] is True
+    world.enqueue(job("c"), job("m1", queue="mail"))
+    world.finish(b"m", world.handed(b"m")[0], limit=100)
+    world.join(b"n", credit=100)
+    world.wait(2)
+    assert [each.id for each in world.handed(b"m") + world.handed(b"n")] == ["running", "m1"]
+    assert world.store.find(["running"])[0].state == "succeeded"
+    assert ask(world, "RESUME", queue="default")["paused"] is False
+    world.turn()
+    assert sorted(each.id for each in world.handed(b"m") + world.handed(b"n")) == ["a", "b", "c", "m1", "running"]
+
+
+def test_a_paused_queue_stays_paused_over_a_restart(world: World) -> None:
+    world.enqueue(job("a"), job("b", queue="mail"))
+    ask(world, "PAUSE", queue="default")
+    world.restart()
+    world.join(b"m", credit=9, queues=[(10, "default"), (10, "mail")])
+    world.wait(1)
+    assert [each.id for each in world.handed(b"m")] == ["b"]
+    assert ask(world, "QUEUES")["default"]["paused"] is True
+    ask(world, "RESUME", queue="default")
+    world.restart()
+    world.join(b"n", credit=9)
+    world.wait(11)
+    assert [each.id for each in world.handed(b"n")] == ["a"]
+    assert world.router.ledger.rules.by_queue == {}
+
+
+def test_given_back_and_woken_jobs_of_a_paused_queue_wait(world: World) -> None:
+    world.join(b"m", credit=9)
+    world.enqueue(job("a"), job("late", options=v2.pack({"delay_s": 3.0})))
+    ask(world, "PAUSE", queue="default")
+    world.finish(b"m", *world.handed(b"m"), state="returned")
+    world.wait(5)
+    assert len(world.handed(b"m")) == 1
+    assert ids(world, state="waiting") == ["late", "a"]
+
+
+def test_a_draining_queue_takes_nothing_new_and_runs_empty(world: World) -> None:
+    world.enqueue(job("a"), job("b", queue="mail"))
+    assert ask(world, "DRAIN", queue="default")["draining"] is True
+    for _ in range(2):
+        (refusal,) = world.enqueue(job("c"), job("a"), job("d", queue="mail")).refusals
+        assert (refusal.id, refusal.reason) == ("c", "queue_draining")
+        assert "until it is resumed" in refusal.text
+        world.restart()
+    world.join(b"m", credit=9)
+    world.wait(11)
+    assert [each.id for each in world.handed(b"m")] == ["a"]
+    ask(world, "RESUME", queue="default")
+    assert world.enqueue(job("c")).refusals == []
+
+
+def test_over_its_bound_a_queue_refuses_and_a_resend_is_still_acknowledged() -> None:
+    world = World(queue_jobs_max=(("default", 3), ("*", 5)))
+    later = v2.pack({"delay_s": 60.0})
+    ack = world.enqueue(job("a"), job("b", options=later), job("c"), job("d"), job("e", options=later))
+    assert [(each.id, each.reason) for each in ack.refusals] == [("d", "queue_full"), ("e", "queue_full")]
+    assert "bound" in ack.refusals[0].text
+    assert world.router.refusals["queue_full"] == 2
+    assert world.enqueue(job("a"), job("c")).refusals == [], "they are stored already"
+    assert len(world.enqueue(*(job(f"m{n}", queue="mail") for n in range(7))).refusals) == 2
+    world.join(b"m", credit=1)
+    assert world.enqueue(job("d")).refusals == [], "what runs does not count"
+    assert [each.reason for each in world.enqueue(job("e")).refusals] == ["queue_full"]
+    assert world.router.ledger.counts["accepted"] == 3 + 2 + 5 + 1
+
+
+def test_delayed_jobs_count_over_a_restart_wherever_they_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    monkeypatch.setattr(limits, "TIMERS_MAX", 2)
+    world = World(store, queue_jobs_max=(("default", 6),))
+    later = v2.pack({"delay_s": 60.0})
+    world.enqueue(*(job(f"l{n}", options=later) for n in range(5)))
+    world.restart()
+    assert [each.id for each in world.enqueue(job("a"), job("b")).refusals] == ["b"]
+    assert ask(world, "QUEUES")["default"] | {"free_slots": 0} == {
+        "waiting": 1, "delayed": 5, "running": 0, "processed": 0, "managers": 0, "free_slots": 0,
+        "paused": False, "draining": False, "jobs_max": 6,
+    }  # fmt: skip
+    world.wait(70, step=10)
+    assert world.router.ledger.backlogs["default"].delayed == 0
+    ask(world, "CANCEL", ids=["l0", "l4"])
+    assert [each.id for each in world.enqueue(job("c"), job("d"), job("e")).refusals] == ["e"]
+
+
+def test_a_limit_takes_the_place_of_the_setting_until_it_is_taken_back(store: Store) -> None:
+    world = World(store, queue_jobs_max=(("*", 2),))
+    assert ask(world, "LIMIT", queue="default", jobs_max=4)["jobs_max"] == 4
+    world.restart()
+    assert [each.id for each in world.enqueue(*(job(f"j{n}") for n in range(6))).refusals] == ["j4", "j5"]
+    assert ask(world, "LIMIT", queue="default", jobs_max=None)["jobs_max"] == 2
+    assert len(world.enqueue(job("x")).refusals) == 1
+    assert ask(world, "LIMIT", queue="other", jobs_max=0)["jobs_max"] == 0
+    assert [each.reason for each in world.enqueue(job("y", queue="other")).refusals] == ["queue_full"]
+
+
+def test_a_full_queue_replaces_no_job_for_one_that_it_refuses(store: Store) -> None:
+    world = World(store, queue_jobs_max=(("*", 1),))
+    replacing = v2.pack({"on_conflict": "replace"})
+    world.enqueue(job("a", unique="key", options=replacing))
+    ack = world.enqueue(job("b", unique="key", options=replacing))
+    assert [each.reason for each in ack.refusals] == ["queue_full"]
+    assert ids(world, state="waiting") == ["a"]
+
+
+def test_what_was_said_about_queues_is_in_status_and_in_the_log(world: World) -> None:
+    ask(world, "PAUSE", queue="mail")
+    ask(world, "LIMIT", queue="mail", jobs_max=10)
+    assert ask(world, "STATUS")["queues"] == {"mail": {"paused": True, "draining": False, "jobs_max": 10}}
+    assert [note.text for note in world.router.notes if "operator" in note.text] == [
+        "an operator: queue 'mail' is paused",
+        "an operator: queue 'mail' is bound to 10 waiting jobs",
+    ]
+
+
+def test_rules_for_too_many_queues_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUEUES_MAX", 2)
+    for queue in ("a", "b", "a"):
+        ask(world, "PAUSE", queue=queue)
+    assert refused(world, "PAUSE", queue="c")[0] == "too_large"
+    assert ask(world, "RESUME", queue="c")["paused"] is False
+
+
+# ---- bad questions ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "params", "said"),
+    [
+        ("JOBS", {"state": "ded"}, "the states are cancelled, dead"),
+        ("JOBS", {"sate": "dead"}, "sate"),
+        ("JOBS", {"limit": 0}, ">= 1"),
+        ("JOBS", {"before": 1 << 63}, "<= "),
+        ("JOBS", {"before": "x"}, "int"),
+        ("JOBS", {"ids": ["x"] * 501}, "length <= 500"),
+        ("JOBS", {"ids": "x"}, "array"),
+        ("JOBS", {"queue": "q" * 201}, "length <= 200"),
+        ("JOB", {}, "id"),
+        ("JOB", {"id": 7}, "str"),
+        ("REQUEUE", {"ids": [""]}, "length >= 1"),
+        ("PURGE", {"state": "dead", "queu": "mail"}, "queu"),
+        ("CANCEL", {"ids": None}, "array"),
+        ("PAUSE", {}, "queue"),
+        ("PAUSE", {"queue": ""}, "length >= 1"),
+        ("LIMIT", {"queue": "mail"}, "jobs_max"),
+        ("LIMIT", {"queue": "mail", "jobs_max": -1}, ">= 0"),
+        ("LIMIT", {"queue": "mail", "jobs_max": 1.5}, "int"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_with_a_sentence(
+    world: World, command: str, params: dict[str, Any], said: str
+) -> None:
+    reason, text = refused(world, command, **params)
+    assert reason == "malformed"
+    assert said in text
+    assert world.router.refusals["malformed"] == 1
+
+
+def test_acts_of_one_turn_share_the_loop_with_others(world: World) -> None:
+    """One act fills a turn's share of questions: the second one is answered in the next turn."""
+    die(world, job("a"), job("b"))
+    acts = [v2.encode(b"REQUEUE", v2.Question(n, {"state": "dead"})) for n in (1, 2)]
+    sent = world.turn(*((ADMINISTRATIVE, [b"operator", *frames]) for frames in acts))
+    assert len([each for each in sent if each.peer == b"operator"]) == 1
+    assert world.router.next_deadline() == world.now
+    assert len([each for each in world.turn() if each.peer == b"operator"]) == 1
