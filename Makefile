@@ -5,6 +5,8 @@
 #   make check    format, lint, types, tests, tidiness
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
+#   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
+#   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -13,12 +15,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench
+.PHONY: demo test check lint format clean sim bench faults soak strace
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) strace
 	$(BIN)/python -m pytest
 
 check: lint test
@@ -33,6 +35,20 @@ sim: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python bench/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+THOROUGH = $(BIN)/python -m pytest --thorough --timeout 7200 -s -rs
+
+faults: $(INSTALLED) strace
+	$(THOROUGH) -m faults
+
+soak: $(INSTALLED)
+	$(THOROUGH) -m soak
+
+# The tests need it to make faults between a process and its kernel; without it they are skipped, which in CI is a failure.
+strace:
+	@command -v strace >/dev/null || [ "$$(uname)" != Linux ] || { \
+		[ "$$(id -u)" = 0 ] && { apt-get install -qq -y strace || { apt-get update -qq && apt-get install -qq -y strace; }; } >/dev/null; } || \
+		echo "strace is missing; as root: apt-get install strace" >&2
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .

@@ -1,10 +1,22 @@
-"""What all tests share: in CI a part that is missing is a failure, not a skip."""
+"""What all tests share: a sample or all of it, and in CI a part that is missing is a failure, not a skip."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="all of what the suite takes a sample of; may take an hour"
+    )
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time: `make faults` and its like have it, the suite has not."""
+    return bool(request.config.getoption("--thorough"))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -23,6 +23,8 @@ import psutil
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 
+from .histories import lines
+
 JOBS = Path(__file__).parent / "jobs"
 """The folder of `system_jobs`: managers start there, tests import from it."""
 
@@ -50,11 +52,11 @@ class Run(NamedTuple):
     """One line of a journal: a job said `event` at monotonic time `at`. The clock is the machine's, so times of
     different processes compare."""
 
-    at: float
     event: str
     id: str
     attempt: int
     pid: int
+    at: float
 
 
 class Journal:
@@ -68,9 +70,8 @@ class Journal:
         return str(self.path)
 
     def __iter__(self) -> Iterator[Run]:
-        for line in self.path.read_text().splitlines():
-            at, event, id, attempt, pid = line.split()
-            yield Run(float(at), event, id, int(attempt), int(pid))
+        for line in lines(self.path):
+            yield Run(**line)
 
     def runs(self, id: str | None = None, event: str = "begin") -> list[Run]:
         return [run for run in self if run.event == event and id in (None, run.id)]
@@ -157,15 +158,16 @@ class System:
 
     # ---- processes -----------------------------------------------------------------------------------
 
-    def start_router(self, later_s: float = 0.0, file: Path | None = None) -> Process:
+    def start_router(self, later_s: float = 0.0, file: Path | None = None, **settings: str) -> Process:
         """A Router that answers.
 
         Args:
             later_s: How far its wall clock is ahead.
             file: Its settings, in the place of ours.
+            settings: More of them.
         """
         ahead = LATER.format(seconds=later_s) if later_s else ""
-        environ = self.environ({})
+        environ = self.environ(settings)
         if file:
             environ = {key: value for key, value in environ.items() if key not in ROUTERS}
             environ["EVENTMQ_CONFIG_FILE"] = str(file)
@@ -173,6 +175,15 @@ class System:
         until(lambda: self.answers() or not router.running, "the Router answers")
         assert router.running, router.log
         return router
+
+    def start_router_in(self, *around: str, first: str = "") -> Process:
+        """A Router that may not live long enough to answer.
+
+        Args:
+            around: The command that runs it, as `strace` and its arguments; it must leave the process what it is.
+            first: Python that runs in it before anything else.
+        """
+        return self.start("router", [*around, sys.executable, "-c", first + RUN.format("main"), "router"])
 
     def start_manager(self, name: str = "manager", workers: int = 2, **settings: str) -> Process:
         """A job manager whose workers are all ready."""

@@ -3,6 +3,7 @@ of many processes do not mix and none is lost when a process is killed."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from functools import lru_cache
@@ -23,8 +24,8 @@ def _opened(journal: str) -> int:
 def say(journal: str, event: str) -> None:
     now = current_job()
     assert now is not None
-    line = f"{time.monotonic():.6f} {event} {now.id} {now.attempt} {os.getpid()}\n"
-    os.write(_opened(journal), line.encode())
+    line = {"event": event, "id": now.id, "attempt": now.attempt, "pid": os.getpid(), "at": time.monotonic()}
+    os.write(_opened(journal), json.dumps(line).encode() + b"\n")
 
 
 @job
