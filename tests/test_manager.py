@@ -23,13 +23,13 @@ SIGKILL = "signal 9 (SIGKILL)"
 class Manager:
     """A manager with nothing real around it, as its Router and its workers see it."""
 
-    def __init__(self, workers: int = 2, **rules: object) -> None:
+    def __init__(self, workers: int = 2, fair: bool = False, **rules: object) -> None:
         self.now = 1000.0
         self.boards: dict[int, tuple[int, float]] = {}
         self.ids = iter(range(10_000))
         self.foreman = Foreman(
             Rules(workers, **rules),  # type: ignore[arg-type]
-            Identity("m", "nonce", ((15, "email"), (10, "default"))),
+            Identity("m", "nonce", ((15, "email"), (10, "default")), fair=fair),
             lambda: self.boards,
             lambda: str(next(self.ids)),
         )
@@ -234,6 +234,14 @@ def test_tiny_jobs_open_a_window_and_slow_ones_close_it(manager: Manager) -> Non
     (slow,) = manager.request(1, "slow")
     manager.done(1, slow, run_s=1.0)
     assert manager.limit() == received + 1 + 2
+
+
+def test_a_fair_manager_says_so_and_asks_for_no_more_than_can_run() -> None:
+    manager = Manager(fair=True)
+    manager.ready(1, 2)
+    assert manager.accept().fair
+    manager.train(run_s=TINY_S)
+    assert manager.limit() == KNOWN_AFTER + 2
 
 
 def test_lookahead_is_about_window_s_of_work() -> None:

@@ -207,6 +207,12 @@ def test_queues(text: str, expected: values.Queues) -> None:
     assert values.queues(text) == expected
 
 
+def test_a_fair_manager_needs_a_router_that_knows_shares() -> None:
+    assert load("jobmanager", {}, {"EVENTMQ_FAIR": "yes"}).fair
+    with pytest.raises(SettingsError, match=r"fair needs wire = 2\.0"):
+        load("jobmanager", {"wire": "1.0"}, {"EVENTMQ_FAIR": "yes"})
+
+
 def test_every_default_has_the_type_of_its_field() -> None:
     kinds = {"str": str, "int": int, "float": float, "bool": bool}
     defaults = settings.Settings()

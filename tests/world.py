@@ -88,9 +88,10 @@ class World:
         held: list[v2.Held] | None = None,
         name: str = "",
         nonce: str = "nonce",
+        fair: bool = False,
     ) -> list[v2.Verdict]:
         """A manager's INFORM and READY; returns the verdicts on what it holds."""
-        inform = v2.Inform(1, name or sender.decode(), nonce, queues or [], held or [])
+        inform = v2.Inform(1, name or sender.decode(), nonce, queues or [], held or [], {}, fair)
         sent = self.manager(sender, b"INFORM", inform)
         (ack,) = [v2.decode(each.frames[3], v2.Informed) for each in sent if each.frames[2] == b"ACK"]
         if credit:

@@ -43,6 +43,7 @@ class JobManager:
         broker_addr: The Router's backend.
         name: Stable, for people. Empty: host and process id.
         queues: (weight, name) pairs; empty = the Router's default queues.
+        fair: The weights share the slots among the queues instead of ranking them.
         concurrent_jobs: Worker processes; 0 = one for each core.
         modules: Imported by workers at start, and then the only ones that jobs may come from.
         max_job_count: Jobs after which a worker process is replaced; 0 = never.
@@ -63,6 +64,7 @@ class JobManager:
         broker_addr: str = "tcp://127.0.0.1:47290",
         name: str = "",
         queues: Sequence[tuple[int, str]] = (),
+        fair: bool = False,
         concurrent_jobs: int = 0,
         modules: Sequence[str] = (),
         max_job_count: int = 0,
@@ -83,7 +85,7 @@ class JobManager:
         )
         host, pid = socket.gethostname(), os.getpid()
         about = {"host": host, "pid": pid, "workers": workers}
-        identity = Identity(name or f"{host}-{pid}", uuid.uuid4().hex, tuple(queues), about)
+        identity = Identity(name or f"{host}-{pid}", uuid.uuid4().hex, tuple(queues), about, fair)
         self.name = identity.name
         self._processes: dict[int, WorkerProcess] = {}
         rules = Rules(workers, max_job_count, job_timeout_s, drain_s, heartbeat_s, wire)
@@ -279,6 +281,7 @@ def run(settings: Settings) -> int:
         broker_addr=settings.worker_addr,
         name=settings.name,
         queues=settings.queues,
+        fair=settings.fair,
         concurrent_jobs=settings.concurrent_jobs,
         modules=settings.modules,
         max_job_count=settings.max_job_count,

@@ -141,6 +141,9 @@ class Settings:
     queues: tuple[tuple[int, str], ...] = _setting(
         values.queues, (), "jobmanager", "Queues to serve: email:15,default:10. Heavier ones first."
     )
+    fair: bool = _setting(
+        values.switch, False, "jobmanager", "Weights share the slots among queues with work, instead of ranking them."
+    )
     concurrent_jobs: int = _setting(
         values.whole(1, 1_000), cores, "jobmanager", "Worker processes. Default: one per core."
     )
@@ -280,6 +283,8 @@ def _check(component: str, settings: Settings) -> None:
         )
     if component == "router":
         check_exposure(settings)
+    if component == "jobmanager" and settings.fair and settings.wire == "1.0":
+        raise SettingsError("fair needs wire = 2.0: a Router of 2020 knows no shares")
 
 
 def check_exposure(settings: Settings) -> None:

@@ -56,9 +56,11 @@ class Backend(Core):
             self.lose(known, "announced itself again")
         self._join(worker_id, 1, Incarnation(text_of(worker_id), ""), queues or ())
 
-    def _join(self, id: PeerId, wire: int, incarnation: Incarnation, queues: Iterable[tuple[int, str]]) -> Manager:
+    def _join(
+        self, id: PeerId, wire: int, incarnation: Incarnation, queues: Iterable[tuple[int, str]], fair: bool = False
+    ) -> Manager:
         wanted = ordered(queues) or ordered(self.policy.default_queues)
-        manager = self.pool.add(id, wire, incarnation, wanted, self.now)
+        manager = self.pool.add(id, wire, incarnation, wanted, self.now, fair)
         self.ledger.welcome(manager.crew)
         self.ledger.changes.facts[fact_of(incarnation)] = b""
         self.expected.discard(incarnation)
@@ -116,7 +118,7 @@ class Backend(Core):
             self.ledger.give_back(self.ledger.held_by(other), begun=True)
         self._forget_namesake(incarnation)
         self.commit()
-        manager = self._join(sender, 2, incarnation, body.queues)
+        manager = self._join(sender, 2, incarnation, body.queues, body.fair)
         manager.about = body.about
         verdicts = [
             v2.Verdict(held.id, held.lease, self.ledger.adopt(held.id, held.lease, manager, self.now))

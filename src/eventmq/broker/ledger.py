@@ -73,16 +73,16 @@ class Ledger(Intake):
         for queue in self.changed_queues:
             for crew in self.pool.crews_of(queue):
                 if self._has_work(queue):
-                    crew.has_work(queue)
+                    crew.turns.has_work(queue)
                 crews[crew] = None
         self.changed_queues, self.changed_crews = {}, {}
         handed: list[tuple[Manager, list[Job]]] = []
         for crew in crews:
-            while (manager := crew.next_idle()) and (wanted := crew.next_queue()):
+            while (manager := crew.next_idle()) and (wanted := crew.turns.next(now)):
                 jobs = self._unexpired(self._take(wanted, crew, manager.credit), wall)
                 if jobs:
                     self._hand_out(jobs, manager, now)
-                    crew.served(wanted)
+                    crew.turns.served(wanted)
                     crew.used(manager)
                     handed.append((manager, jobs))
         return handed
@@ -91,7 +91,7 @@ class Ledger(Intake):
         """A crew that may be new: it learns which of its queues have work."""
         for queue in crew.weights:
             if self._has_work(queue):
-                crew.has_work(queue)
+                crew.turns.has_work(queue)
 
     def _has_work(self, queue: str) -> bool:
         """Whether there is something to hand out, and it may be."""
@@ -103,18 +103,16 @@ class Ledger(Intake):
         fact, value = self.rules.change(queue, **what)
         self.changes.facts[fact] = value
         for crew in self.pool.crews_of(queue):
-            crew.no_work(queue)
+            crew.turns.no_work(queue)
         self.changed_queues[queue] = None
 
     def _take(self, queue: str, crew: Crew, credit: int) -> list[Job]:
-        """A manager's share of a queue: all it may have when there is plenty, else an equal part."""
+        """The next jobs of a queue for a manager with this credit, as many as it should have."""
         backlog = self.backlogs[queue]
-        idle = len(crew.idle)
-        share = credit if idle == 1 else max(1, min(credit, len(backlog) // idle))
-        jobs = backlog.pop(share)
+        jobs = backlog.pop(crew.part(credit, len(backlog)))
         if not backlog.head:
             for other in self.pool.crews_of(queue):
-                other.no_work(queue)
+                other.turns.no_work(queue)
         if backlog.edge is not None:
             self.short_queues[queue] = None
         return jobs
@@ -137,8 +135,16 @@ class Ledger(Intake):
             job.lease = lease
             leases[job.id] = (job, manager, now)
         self.next_lease = lease
+        if manager.crew.fair is not None:
+            manager.crew.fair.lent(jobs[0].queue, len(jobs), now)
         manager.sent += len(jobs)
         self.processed[jobs[0].queue] += len(jobs)
+
+    def _take_back(self, job: Job) -> None:
+        """Nobody has the job any more."""
+        lease = self.leases.pop(job.id, None)
+        if lease is not None and lease[1].crew.fair is not None:
+            lease[1].crew.fair.given_back(job.queue)
 
     def held_by(self, manager: Manager) -> list[Job]:
         """What is handed out to a manager. Looks at all leases: for rare events and people."""
@@ -192,7 +198,7 @@ class Ledger(Intake):
     def _try_again(self, job: Job, due: float, failure: Failure) -> None:
         """Running to delayed, or straight back to waiting when `due` is 0."""
         move(job, "put_off" if due else "give_back")
-        del self.leases[job.id]
+        self._take_back(job)
         job.lease, job.due = 0, due
         self.changes.moved.append(moved(job, failure))
         if not due:
@@ -215,7 +221,7 @@ class Ledger(Intake):
         """Running jobs wait again, at their old place. `begun`: they may have run in part, so the attempt counts."""
         for job in sorted(jobs, key=key, reverse=True):
             move(job, "give_back")
-            del self.leases[job.id]
+            self._take_back(job)
             job.lease = 0
             if begun:
                 job.attempt += 1
@@ -241,7 +247,7 @@ class Ledger(Intake):
         unless that is its lease."""
         id = job.id
         state = move(job, event)
-        self.leases.pop(id, None)
+        self._take_back(job)
         self.live.pop(id, None)
         name = ""
         if manager is not None:
@@ -332,8 +338,9 @@ class Ledger(Intake):
             same = job.lease == lease and holder.incarnation == manager.incarnation
             if not same and not job.lease < lease < self.epoch << 32:
                 return "kill"
-            job.lease = lease  # of hand-outs from before a restart the last one counts, whoever is back first
-            self.leases[id] = (job, manager, since)
+            # Of hand-outs from before a restart the last one counts, whoever is back first.
+            self._take_back(job)
+            self._lend(job, lease, manager, since, now)
             return "keep"
         idle = self.live.get(id)
         if idle is None:
@@ -346,9 +353,16 @@ class Ledger(Intake):
         if lease <= idle.settled:
             return "kill"  # its outcome is known, and the job is to run again
         self.fetch(idle)
-        idle.lease, idle.due = lease, 0.0
-        self.leases[id] = (idle, manager, now)
+        idle.due = 0.0
+        self._lend(idle, lease, manager, now, now)
         return "keep"
+
+    def _lend(self, job: Job, lease: int, manager: Manager, since: float, now: float) -> None:
+        """The manager has the job, since monotonic time `since`."""
+        job.lease = lease
+        self.leases[job.id] = (job, manager, since)
+        if manager.crew.fair is not None:
+            manager.crew.fair.lent(job.queue, 1, now)
 
     # ---- questions -----------------------------------------------------------------------------------
 

@@ -2,14 +2,16 @@
 
 Owns each manager's credit; knows nothing of jobs. Managers that announced the same queues form one
 crew, and a crew knows which of its queues have waiting jobs, so finding work for a manager and a manager for work costs
-the same with one queue or ten thousand. Within a crew the least recently used manager comes first; within a manager's
-queues the heaviest weight, and equal weights take turns.
+the same with one queue or ten thousand. Within a crew the least recently used manager comes first; which queue does,
+`turns` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
+
+from eventmq.broker.turns import Fair, Ranked
 
 Queues = tuple[tuple[int, str], ...]
 """(weight, name), heaviest first."""
@@ -93,23 +95,25 @@ class Manager:
 
 
 class Crew:
-    """The managers that serve one set of queues.
+    """The managers that serve one set of queues, in one way.
 
     Attributes:
         queues: What they serve.
+        fair: The weights share the slots instead of ranking the queues: the counting `Fair`, else None.
+        turns: Which queue is next.
         members: All of them.
         idle: Those with credit, least recently used first.
-        levels: For each weight, heaviest first, its queues that have waiting jobs, next one first.
     """
 
-    __slots__ = ("idle", "levels", "members", "queues", "weights")
+    __slots__ = ("fair", "idle", "members", "queues", "turns", "weights")
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Queues, fair: bool = False) -> None:
         self.queues = queues
         self.members: dict[PeerId, Manager] = {}
         self.idle: dict[Manager, None] = {}
         self.weights = {name: weight for weight, name in queues}
-        self.levels: dict[int, dict[str, None]] = {weight: {} for weight, _ in queues}
+        self.fair = Fair(self.weights) if fair else None
+        self.turns = self.fair or Ranked(self.weights)
 
     def rested(self, manager: Manager) -> None:
         """The manager's credit may have changed; it keeps its place in line, or joins at the end."""
@@ -128,25 +132,13 @@ class Crew:
         """The least recently used manager with credit."""
         return next(iter(self.idle), None)
 
-    def next_queue(self) -> str | None:
-        """The queue to serve next: of the heaviest weight that has work."""
-        for level in self.levels.values():
-            for queue in level:
-                return queue
-        return None
-
-    def has_work(self, queue: str) -> None:
-        self.levels[self.weights[queue]].setdefault(queue)
-
-    def no_work(self, queue: str) -> None:
-        self.levels[self.weights[queue]].pop(queue, None)
-
-    def served(self, queue: str) -> None:
-        """The queue had its turn: others of its weight come first now."""
-        level = self.levels[self.weights[queue]]
-        if queue in level:
-            del level[queue]
-            level[queue] = None
+    def part(self, credit: int, waiting: int) -> int:
+        """How many of a queue's `waiting` jobs the next manager gets, which has this credit: all it may have when there
+        is plenty, else an equal part; and one after the other while queues share."""
+        if self.fair is not None and self.fair.contested:
+            return 1
+        idle = len(self.idle)
+        return credit if idle == 1 else max(1, min(credit, waiting // idle))
 
     def slots(self) -> Iterator[PeerId]:
         """Free slots as the published API shows them: in the order in which they would be used."""
@@ -165,14 +157,16 @@ class Pool:
     def __init__(self) -> None:
         self.managers: dict[PeerId, Manager] = {}
         self.incarnations: dict[Incarnation, Manager] = {}
-        self.crews: dict[Queues, Crew] = {}
+        self.crews: dict[tuple[Queues, bool], Crew] = {}
         self.serving: dict[str, list[Crew]] = {}
 
-    def add(self, id: PeerId, wire: int, incarnation: Incarnation, queues: Queues, now: float) -> Manager:
+    def add(
+        self, id: PeerId, wire: int, incarnation: Incarnation, queues: Queues, now: float, fair: bool = False
+    ) -> Manager:
         """A new manager, without credit yet."""
-        crew = self.crews.get(queues)
+        crew = self.crews.get((queues, fair))
         if crew is None:
-            crew = self.crews[queues] = Crew(queues)
+            crew = self.crews[queues, fair] = Crew(queues, fair)
             for name in crew.weights:
                 self.serving.setdefault(name, []).append(crew)
         manager = Manager(id, wire, incarnation, crew, now)
@@ -190,7 +184,7 @@ class Pool:
         if self.incarnations.get(manager.incarnation) is manager:
             del self.incarnations[manager.incarnation]
         if not crew.members:
-            del self.crews[crew.queues]
+            del self.crews[crew.queues, crew.fair is not None]
             for name in crew.weights:
                 self.serving[name].remove(crew)
                 if not self.serving[name]:

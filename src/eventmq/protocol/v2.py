@@ -256,6 +256,7 @@ class Inform(Body):
         queues: `[weight, name]` pairs; empty = the Router's default queues.
         held: Every hand-out it still holds.
         about: For people: `host`, `pid`, `version`, `workers`.
+        fair: The weights share its slots among the queues that have work; without, the heaviest queue goes first.
     """
 
     n: int
@@ -264,6 +265,7 @@ class Inform(Body):
     queues: list[tuple[int, str]]
     held: list[Held] = []
     about: dict[str, str | int | float | bool | None] = {}
+    fair: bool = False
 
 
 class Informed(Body):

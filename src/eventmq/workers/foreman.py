@@ -182,9 +182,11 @@ class Foreman:
             effects.append(Report("warning", text))
 
     def _capacity(self) -> int:
-        """A 2020 Router takes nothing back, so it is asked for no more than can run now."""
+        """A 2020 Router takes nothing back, so it is asked for no more than can run now. So is one that shares slots
+        among queues: what lies ready ahead of the workers holds none."""
         capacity = self._pool.capacity()
-        return capacity if self._session.can_return else min(capacity, self._rules.concurrent_jobs)
+        ahead = self._session.can_return and not self._identity.fair
+        return capacity if ahead else min(capacity, self._rules.concurrent_jobs)
 
     def _depart(self, effects: list[Effect], now: float) -> None:
         """Once leaving: when the jobs are ended, or time is up, and the Router knows, go."""

@@ -38,12 +38,14 @@ class Identity(NamedTuple):
         nonce: Made when the process started.
         queues: (weight, name) pairs; empty = the Router's default queues.
         about: For people: host, pid, version, workers.
+        fair: The weights share the slots among the queues instead of ranking them.
     """
 
     name: str
     nonce: str
     queues: tuple[tuple[int, str], ...] = ()
     about: dict[str, Any] = {}
+    fair: bool = False
 
 
 class News(NamedTuple):
@@ -185,7 +187,7 @@ class SessionV2:
         self._inform_at = now + min(INFORM_S_MAX, limits.RESEND_S * 2**self._unanswered)
         self._unanswered = min(self._unanswered + 1, 10)
         who = self._identity
-        body = v2.Inform(self._inform_n, who.name, who.nonce, list(who.queues), self._held(), who.about)
+        body = v2.Inform(self._inform_n, who.name, who.nonce, list(who.queues), self._held(), who.about, who.fair)
         self._send(b"INFORM", body)
 
     def _held(self) -> list[Held]:
