@@ -395,6 +395,36 @@ def test_a_full_store_refuses_new_jobs_and_goes_on_with_the_old_ones(world: Worl
     assert world.router.ledger.counts["redelivered"] == 0
 
 
+def test_a_store_without_room_for_anything_loses_nothing(world: World) -> None:
+    """Not even a new epoch can be written when memory is made anew: leases grow all the same."""
+    world.join(b"m", credit=2)
+    world.enqueue(job("a"), job("b"))
+    old = world.handed(b"m")
+    apply, load, epoch = world.store.apply, world.store.load, world.router.ledger.epoch
+    room = False
+
+    def full(changes: Changes) -> None:
+        if not room:
+            raise StorageFull("no room")
+        apply(changes)
+
+    world.store.apply = full  # type: ignore[method-assign]
+    world.store.load = lambda: load()._replace(epoch=epoch)  # type: ignore[method-assign]
+    world.client(b"client", b"REQUEST", v2.Request(7, [job("new")]))
+    held = [v2.Held(each.id, each.lease) for each in old]
+    for _ in range(3):
+        assert world.manager(b"m", b"INFORM", v2.Inform(1, "m", "nonce", [], held)) == [], "nothing of a turn is told"
+    room = True
+    verdicts = world.join(b"m", credit=2, held=held)
+    assert [verdict.verdict for verdict in verdicts] == ["keep", "keep"]
+    world.finish(b"m", old[0])
+    world.finish(b"m", old[1], state="returned")
+    world.turn()
+    (again,) = [each for each in world.handed(b"m") if each.id == "b" and each not in old]
+    assert again.lease > max(each.lease for each in old)
+    assert world.router.ledger.counts["redelivered"] == 0
+
+
 # ---- the end ---------------------------------------------------------------------------------------
 
 

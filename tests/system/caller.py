@@ -48,7 +48,7 @@ class Caller:
             self.client.submit(jobs)
         except EnqueueError as error:
             for job in jobs:
-                self.history.note("refused", id=job.id, why=str(error))
+                self.history.note("refused", id=job.id, why=f"{getattr(error, 'reason', '')}: {error}")
             return []
         for job in jobs:
             self.history.note("acked", id=job.id)

@@ -174,14 +174,14 @@ class Core(ABC):
         self.note("error", "storage_full", f"new jobs are refused, accepted ones go on: {error}")
         self.storage_full = True
         self.pool = Pool()
-        self.ledger = self._open_ledger()
+        self.ledger = self._open_ledger(self.ledger.next_lease)
         self.expected = self._known_managers()
         self.hold_until = self.now + self.policy.reconcile_s
         self.outbox = Outbox()
         self.questions.clear()
 
-    def _open_ledger(self) -> Ledger:
-        ledger = Ledger(self.store, self.pool, self.policy, self.wall)
+    def _open_ledger(self, first_lease: int = 0) -> Ledger:
+        ledger = Ledger(self.store, self.pool, self.policy, self.wall, first_lease)
         if ledger.changes:
             self.store.apply(ledger.changes)
             ledger.applied()

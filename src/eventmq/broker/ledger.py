@@ -51,10 +51,11 @@ class Ledger(Intake):
         counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `requeued`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
         latencies: How long they took, by queue.
+        first_lease: Leases below it were handed out before memory was made from the store.
         changed_crews: Crews that got credit or members since the last dispatch.
     """
 
-    def __init__(self, store: Store, pool: Pool, policy: Policy, wall: float) -> None:
+    def __init__(self, store: Store, pool: Pool, policy: Policy, wall: float, first_lease: int = 0) -> None:
         super().__init__(store, policy, wall)
         self.pool = pool
         self.leases: dict[str, Lease] = {}
@@ -62,7 +63,7 @@ class Ledger(Intake):
         self.kills: list[tuple[Manager, Held]] = []
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
-        self.next_lease = self.epoch << 32
+        self.first_lease = self.next_lease = max(first_lease, self.epoch << 32)
         self.changed_crews: dict[Crew, None] = {}
 
     # ---- out ---------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ class Ledger(Intake):
         if current is not None:
             job, holder, since = current
             same = job.lease == lease and holder.incarnation == manager.incarnation
-            if not same and not job.lease < lease < self.epoch << 32:
+            if not same and not job.lease < lease < self.first_lease:
                 return "kill"
             # Of hand-outs from before a restart the last one counts, whoever is back first.
             self._take_back(job)

@@ -227,7 +227,8 @@ class Store(Protocol):
     """See the module's text. Any method may raise `StoreError`; the Router then stops."""
 
     def load(self) -> Snapshot:
-        """Everything a Router needs to go on, and a new epoch. Called once, first."""
+        """Everything a Router needs to go on, and a new epoch. Called first, and again when memory is to be made anew;
+        then, if there is no room to write a new one, the epoch stays."""
 
     def apply(self, changes: Changes) -> None:
         """Makes `changes` true, all or nothing, as durable as the store was opened for.

@@ -70,6 +70,7 @@ class SqliteStore:
         self._owner = Path(f"{self._path}.owner")
         self._durability = durability
         self._log_bytes_max = LOG_BYTES
+        self._epoch = 0
         self._unusable = ""
         place.create(self._path)
         try:
@@ -88,10 +89,14 @@ class SqliteStore:
     # ---- the contract --------------------------------------------------------------------------------
 
     def load(self) -> Snapshot:
-        with self._transaction():
-            self._db.execute("UPDATE router SET epoch = epoch + 1")
+        try:
+            with self._transaction():
+                self._db.execute("UPDATE router SET epoch = epoch + 1")
+        except StorageFull:
+            if not self._epoch:
+                raise
         with self._trust():
-            epoch = self._number("SELECT epoch FROM router")
+            self._epoch = self._number("SELECT epoch FROM router")
             self._db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
             jobs = list(starmap(Job, self._db.execute(tables.HELD)))
             paged = dict(self._db.execute(tables.COUNT_PAGED))
@@ -99,7 +104,7 @@ class SqliteStore:
             self._retention.load(len(jobs) + sum(paged.values()) + sum(delayed.values()))
             facts = dict(self._db.execute("SELECT name, value FROM fact"))
             next_seq = 1 + self._number("SELECT ifnull(max(seq), 0) FROM job")
-        return Snapshot(epoch, next_seq, jobs, paged, delayed, facts)
+        return Snapshot(self._epoch, next_seq, jobs, paged, delayed, facts)
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._has_room():
