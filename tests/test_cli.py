@@ -139,7 +139,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-@pytest.mark.parametrize("verb", ["", "router", "jobmanager", "up", "demo", "status", "workers", "queues"])
+JOB_VERBS = [f"job {verb}" for verb in ("list", "show", "requeue", "purge", "cancel")]
+QUEUE_VERBS = [f"queue {verb}" for verb in ("list", "pause", "resume", "drain", "purge", "limit")]
+VERBS = ["", "router", "jobmanager", "up", "demo", "status", "workers", "queues", "job", "queue"]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *JOB_VERBS, *QUEUE_VERBS])
 def test_every_verb_has_help_with_its_exit_codes(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*verb.split(), "--help") == OK
     assert "69 no Router there" in " ".join(capsys.readouterr().out.split())
@@ -185,6 +190,14 @@ def test_entry_points(
         (["up", "--free-ports", "--frontend-addr", "tcp://127.0.0.1:1"], "exclude each other"),
         (["up", "tasks.py"], "(tasks, not tasks.py)"),
         (["status", "-a", "nowhere"], "administrative_addr expects an address"),
+        (["job", "list", "--state", "ded"], "'ded' is not one of 'waiting', 'delayed'"),
+        (["job", "requeue", "--state", "succeeded"], "'succeeded' is not one of 'dead', 'lost', 'expired'"),
+        (["job", "requeue"], "state 'dead', and there is nobody to ask; add --yes, or name ids"),
+        (["job", "purge", "--queue", "email"], "queue 'email', and there is nobody to ask"),
+        (["queue", "purge", "email"], "there is nobody to ask"),
+        (["job", "cancel"], "Missing argument 'ID...'"),
+        (["queue", "limit", "email", "many"], "a limit is a whole number from 0"),
+        (["queue", "pause", "-a", "nowhere", "email"], "administrative_addr expects an address"),
     ],
 )
 def test_wrong_usage_is_told_and_ends_with_2(
@@ -208,10 +221,10 @@ def test_an_unknown_variable_is_wrong_usage(
 # ---- a Router that is not there ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["status", "workers", "queues"])
+@pytest.mark.parametrize("verb", ["status", "workers", "queues", "job list", "job requeue --yes", "queue pause email"])
 def test_no_router_ends_with_69(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     nobody = system.scratch_addresses()["administrative_addr"]
-    assert run(verb, "-a", nobody, "--timeout", "0.1") == UNREACHABLE
+    assert run(*verb.split(), "-a", nobody, "--timeout", "0.1") == UNREACHABLE
     told = capsys.readouterr()
     assert f"no Router listens on {nobody}" in told.err
     assert not told.out

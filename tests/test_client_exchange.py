@@ -9,7 +9,7 @@ import pytest
 from eventmq.client.exchange import WAIT_IDS_MAX, WINDOW, Exchange
 from eventmq.client.pending import NEVER, Delivery
 from eventmq.errors import BrokerUnavailable, JobRefused, QueueFull
-from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
+from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, ROOM_AGAIN_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
 from eventmq.protocol import v2
 
 numbers = count(1)
@@ -34,8 +34,8 @@ class World:
         self.exchange = Exchange("tcp://router:1")
         self.now = 100.0
 
-    def deliver(self, made: list[v2.Job], timeout_s: float = 5.0) -> Delivery:
-        return self.exchange.deliver(made, self.now, timeout_s)
+    def deliver(self, made: list[v2.Job], timeout_s: float = 5.0, block_for_s: float = 0.0) -> Delivery:
+        return self.exchange.deliver(made, self.now, timeout_s, block_for_s)
 
     def out(self, after_s: float = 0.0) -> list[list[bytes]]:
         self.now += after_s
@@ -116,6 +116,63 @@ def test_a_full_queue_has_its_own_error(world: World) -> None:
     assert isinstance(delivery.error, QueueFull)
     assert "1 of 3 jobs" in str(delivery.error)
     assert made[1].id in str(delivery.error)
+
+
+def test_room_in_a_full_queue_is_waited_for(world: World) -> None:
+    made = jobs(3)
+    delivery = world.deliver(made, block_for_s=30.0)
+    (request,) = requests(world.out())
+    world.ack(request.n, *(v2.Refusal(job.id, "queue_full") for job in made[1:]))
+    assert world.out(ROOM_AGAIN_S * 0.9) == []
+    assert world.exchange.next_time() == pytest.approx(world.now + ROOM_AGAIN_S * 0.1)
+    (request,) = requests(world.out(ROOM_AGAIN_S * 0.2))
+    assert request.jobs == made[1:], "only those that had no room"
+    world.ack(request.n, v2.Refusal(made[2].id, "queue_full"))
+    (request,) = requests(world.out(ROOM_AGAIN_S))
+    world.ack(request.n)
+    assert delivery.done
+    assert delivery.error is None
+
+
+def test_a_queue_that_stays_full_is_given_up_in_time(world: World) -> None:
+    """Much later than the enqueue timeout: the Router is there all the while, and says so."""
+    (made,) = jobs()
+    delivery = world.deliver([made], timeout_s=5.0, block_for_s=30.1)
+    began = world.now
+    while not delivery.done:
+        for request in requests(world.out(max(0.0, world.exchange.next_time() - world.now))):
+            world.ack(request.n, v2.Refusal(made.id, "queue_full", "10 jobs wait"))
+        assert world.now < began + 31
+    assert world.now == pytest.approx(began + 30.1), "with a last try at the end"
+    assert isinstance(delivery.error, QueueFull)
+
+
+def test_a_router_that_falls_silent_is_not_waited_for_as_a_full_queue_is(world: World) -> None:
+    (made,) = jobs()
+    delivery = world.deliver([made], timeout_s=5.0, block_for_s=60.0)
+    world.ack(requests(world.out())[0].n, v2.Refusal(made.id, "queue_full"))
+    for _ in range(11):
+        world.out(0.5)
+    assert isinstance(delivery.error, BrokerUnavailable)
+
+
+def test_one_caller_waits_for_room_and_the_other_does_not(world: World) -> None:
+    patient, hasty = jobs(), jobs()
+    waits, fails = world.deliver(patient, block_for_s=9.0), world.deliver(hasty)
+    (request,) = requests(world.out())
+    world.ack(request.n, *(v2.Refusal(job.id, "queue_full") for job in (*patient, *hasty)))
+    assert isinstance(fails.error, QueueFull)
+    assert not waits.done
+
+
+def test_a_full_queue_is_asked_again_sooner_than_a_draining_router(world: World) -> None:
+    first, second = jobs(), jobs()
+    world.deliver(first)
+    world.hear(b"REFUSED", v2.Refused(requests(world.out())[0].n, "draining", ""))
+    world.deliver(second, block_for_s=9.0)
+    world.ack(requests(world.out())[0].n, v2.Refusal(second[0].id, "queue_full"))
+    assert [request.jobs for request in requests(world.out(ROOM_AGAIN_S))] == [second]
+    assert [request.jobs for request in requests(world.out(RESEND_S - ROOM_AGAIN_S))] == [first]
 
 
 def test_no_jobs_are_delivered_at_once(world: World) -> None:

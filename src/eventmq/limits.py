@@ -214,6 +214,9 @@ ENQUEUE_TIMEOUT_S = 5.0
 RESEND_S = 1.0
 """An unACKed message is sent again after this time."""
 
+ROOM_AGAIN_S = 0.25
+"""A client that waits for room in a full queue (`block_for`) asks again after this time."""
+
 RESULT_TIMEOUT_S = 60.0
 """`handle.result()` raises TimeoutError after this time unless told otherwise."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from eventmq.cli.ending import OK
@@ -23,20 +24,32 @@ def answer(what: str, administrative_addr: str, timeout_s: float, as_json: bool)
         BrokerUnavailable: Nobody listens there.
         TimeoutError: Somebody does, but did not answer in time.
     """
-    place = address.reachable(administrative_addr)
     question = QUESTIONS[what]
-    try:
-        with Admin(place, timeout_s=timeout_s) as admin:
-            told = admin.ask(question.command)
-    except BrokerUnavailable:
-        if _listened_to(address.parse(place)):
-            raise TimeoutError(f"{place} is open, but gave no answer within {timeout_s:g} s") from None
-        raise BrokerUnavailable(f"no Router listens on {place}; start one, or name its address with -a") from None
+    with connected(administrative_addr, timeout_s) as admin:
+        told = admin.ask(question.command)
     if as_json:
         show_json(told)
     else:
         question.print(told)
     return OK
+
+
+@contextmanager
+def connected(administrative_addr: str, timeout_s: float) -> Iterator[Admin]:
+    """A connection to a Router, for as long as it answers.
+
+    Raises:
+        BrokerUnavailable: Nobody listens there.
+        TimeoutError: Somebody does, but did not answer in time.
+    """
+    place = address.reachable(administrative_addr)
+    try:
+        with Admin(place, timeout_s=timeout_s) as admin:
+            yield admin
+    except BrokerUnavailable:
+        if _listened_to(address.parse(place)):
+            raise TimeoutError(f"{place} is open, but gave no answer within {timeout_s:g} s") from None
+        raise BrokerUnavailable(f"no Router listens on {place}; start one, or name its address with -a") from None
 
 
 def _listened_to(where: address.Address) -> bool:
@@ -68,6 +81,7 @@ def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
     rows += [(f"jobs {state}", number) for state, number in jobs.items()]
     rows += [("expected back", name) for name in told["expected_managers"]]
+    rows += [(f"queue {queue}", said_about(rule)) for queue, rule in told["queues"].items()]
     return rows
 
 
@@ -98,9 +112,17 @@ def _workers(told: Mapping[str, Any]) -> None:
 
 
 def _queues(told: Mapping[str, Any]) -> None:
-    columns = ("waiting", "running", "processed", "managers", "free_slots")
-    rows = [(name, *(each[column] for column in columns)) for name, each in told.items()]
-    show(Table("Queues", ("queue", *columns), rows))
+    columns = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
+    rows = [(name, *(each[column] for column in columns), said_about(each)) for name, each in told.items()]
+    show(Table("Queues", ("queue", *columns, "state"), rows))
+
+
+def said_about(rule: Mapping[str, Any]) -> str:
+    """What operators said about a queue, and its bound."""
+    words = [word for word in ("paused", "draining") if rule[word]]
+    if rule["jobs_max"] is not None:
+        words.append(f"at most {rule['jobs_max']:,} waiting")
+    return ", ".join(words)
 
 
 def _schedulers(told: Mapping[str, Any]) -> None:

@@ -7,81 +7,34 @@ verbs. Nothing but click is imported here until a verb runs, so that `--help` an
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from eventmq import __version__
-from eventmq.cli.ending import EXIT_CODES, Mistake, end
-
-if TYPE_CHECKING:
-    from eventmq.settings import Settings
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-EPILOG = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
-
-
-# ---- flags that several verbs have ------------------------------------------------------------------
-
-
-def _flags(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator, shown in the order given."""
-
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-config = click.option("-C", "--config", metavar="FILE", help="Settings file (INI). Default: $EVENTMQ_CONFIG_FILE.")
-queues = click.option("-Q", "--queues", metavar="LIST", help="Queues to serve: email:15,default:10.")
-jobs = click.option("-J", "--jobs", "concurrent_jobs", metavar="N", help="Worker processes. Default: one per core.")
-log_level = click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR.")
-store = click.option("--store", metavar="URL", help="Where jobs are kept: sqlite:///path or memory:.")
-durability = click.option("--durability", metavar="HOW", help="full, process or none.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-timeout = click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the Router.")
-listening = _flags(
-    click.option("--frontend-addr", metavar="ADDR", help="Where to listen for clients and schedulers."),
-    click.option("--backend-addr", metavar="ADDR", help="Where to listen for job managers."),
-    click.option("--administrative-addr", metavar="ADDR", help="Where to listen for emq-cli."),
-    click.option("--allow-insecure-bind", is_flag=True, help="Listen where other machines can reach it."),
-)
-asking = _flags(
+from eventmq.cli.ending import end
+from eventmq.cli.flags import (
+    CONTEXT,
+    EPILOG,
+    InOrder,
+    as_json,
+    asking,
     config,
-    click.option("-a", "--addr", metavar="ADDR", help="The Router's administrative address."),
-    timeout,
+    durability,
+    jobs,
+    listening,
+    load,
+    log_level,
+    options,
+    queues,
+    store,
 )
-
-
-def _load(component: str, config: str | None, **flags: Any) -> Settings:
-    """Settings from a verb's flags. A mistake in them is one of usage."""
-    from eventmq.errors import SettingsError
-    from eventmq.settings import load
-
-    given = {name: "true" if flag is True else flag for name, flag in flags.items() if flag is not False}
-    try:
-        return load(component, given, path=config)
-    except SettingsError as error:
-        raise Mistake(str(error)) from None
-
+from eventmq.cli.operate import job, queue
 
 # ---- the processes -------------------------------------------------------------------------------------
 
 
-class _InOrder(click.Group):
-    """Lists its verbs in the order in which a user meets them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_InOrder, context_settings=CONTEXT, epilog=EPILOG)
+@click.group(cls=InOrder, context_settings=CONTEXT, epilog=EPILOG)
 @click.version_option(__version__, prog_name="eventmq", message="%(prog)s %(version)s")
 def eventmq() -> None:
     """Background jobs for Python with nothing else to run.
@@ -91,10 +44,10 @@ def eventmq() -> None:
 
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
-@_flags(config, listening, store, durability, log_level)
+@options(config, listening, store, durability, log_level)
 def router(config: str | None, **flags: Any) -> int:
     """Run a Router: it keeps jobs and hands them to job managers."""
-    settings = _load("router", config, **flags)
+    settings = load("router", config, **flags)
     from eventmq.cli import serve
 
     return serve.router(settings)
@@ -102,7 +55,7 @@ def router(config: str | None, **flags: Any) -> int:
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@_flags(
+@options(
     config,
     click.option("-B", "--broker-addr", "worker_addr", metavar="ADDR", help="The Router's backend address."),
     queues,
@@ -112,7 +65,7 @@ def router(config: str | None, **flags: Any) -> int:
 )
 def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> int:
     """Run a job manager: its workers import each MODULE and run jobs."""
-    settings = _load("jobmanager", config, modules=",".join(modules) or None, **flags)
+    settings = load("jobmanager", config, modules=",".join(modules) or None, **flags)
     from eventmq.cli import serve
 
     return serve.jobmanager(settings)
@@ -120,7 +73,7 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
 @click.argument("modules", nargs=-1, metavar="MODULE...")
-@_flags(
+@options(
     config,
     queues,
     jobs,
@@ -141,8 +94,8 @@ def up(
 ) -> int:
     """Run a Router and a job manager in this terminal."""
     of_manager = {"queues": queues, "concurrent_jobs": concurrent_jobs, "log_level": log_level}
-    router = _load("router", config, log_level=log_level, **flags)
-    manager = _load("jobmanager", config, modules=",".join(modules) or None, **of_manager)
+    router = load("router", config, log_level=log_level, **flags)
+    manager = load("jobmanager", config, modules=",".join(modules) or None, **of_manager)
     from eventmq.cli.system import words
     from eventmq.cli.up import up
 
@@ -169,37 +122,41 @@ def demo(workers: int | None) -> int:
 
 
 def _ask(what: str, config: str | None, addr: str | None, timeout: float, as_json: bool) -> int:
-    settings = _load("admin", config, administrative_addr=addr)
+    settings = load("admin", config, administrative_addr=addr)
     from eventmq.cli.ask import answer
 
     return answer(what, settings.administrative_addr, timeout, as_json)
 
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
-@_flags(asking, as_json)
+@options(asking, as_json)
 def status(**flags: Any) -> int:
     """Show how the Router is: jobs, counts, store."""
     return _ask("status", **flags)
 
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
-@_flags(asking, as_json)
+@options(asking, as_json)
 def workers(**flags: Any) -> int:
     """Show the job managers that are connected."""
     return _ask("workers", **flags)
 
 
 @eventmq.command("queues", context_settings=CONTEXT, epilog=EPILOG)
-@_flags(asking, as_json)
+@options(asking, as_json)
 def queues_(**flags: Any) -> int:
     """Show the queues: what waits, runs, and is served."""
     return _ask("queues", **flags)
 
 
+eventmq.add_command(job)
+eventmq.add_command(queue)
+
+
 # ---- emq-cli -----------------------------------------------------------------------------------------------
 
 
-@click.group(cls=_InOrder, context_settings=CONTEXT, epilog=EPILOG, invoke_without_command=True)
+@click.group(cls=InOrder, context_settings=CONTEXT, epilog=EPILOG, invoke_without_command=True)
 @click.version_option(__version__, prog_name="emq-cli", message="%(prog)s %(version)s")
 @asking
 @click.pass_context
@@ -208,7 +165,7 @@ def cli(context: click.Context, /, **flags: Any) -> int:
     context.obj = flags
     if context.invoked_subcommand:
         return 0
-    settings = _load("admin", flags["config"], administrative_addr=flags["addr"])
+    settings = load("admin", flags["config"], administrative_addr=flags["addr"])
     from eventmq.cli.shell import run
 
     return run(settings.administrative_addr, flags["timeout"])

@@ -31,7 +31,7 @@ def show(table: Table) -> None:
         return
     print("\t".join(table.columns))
     for row in table.rows:
-        print("\t".join(_cell(cell) for cell in row))
+        print("\t".join(printable(cell) for cell in row))
 
 
 def show_json(document: Any) -> None:
@@ -39,8 +39,8 @@ def show_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
-def _cell(cell: Any) -> str:
-    """A cell's text; what came from a peer cannot start a new cell or steer a terminal."""
+def printable(cell: Any) -> str:
+    """A cell's or a line's text; what came from a peer cannot start a new cell or steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(cell))
 
 
@@ -55,7 +55,7 @@ def _show_rich(table: Table) -> None:
         right = any(isinstance(row[number], int | float) for row in table.rows)
         shown.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(_cell(cell)) for cell in row))
+        shown.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(shown)
 
 

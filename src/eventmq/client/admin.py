@@ -1,18 +1,65 @@
-"""Asks the Router's administrative socket, for the command line and other tools. One question at a time, one thread."""
+"""Asks the Router's administrative socket, for the command line and other tools. One question at a time, one thread.
+
+Lists come in pages and acts go in slices, so that none holds the Router up; the methods here go through all of them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypedDict
 
 import msgspec
 
 from eventmq.client.sockets import dealer, has_message, receive, send
 from eventmq.errors import BrokerUnavailable, EventMQError, SettingsError
-from eventmq.limits import ENQUEUE_TIMEOUT_S, RESEND_S
+from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, RESEND_S
 from eventmq.net import address
 from eventmq.protocol import v2
+from eventmq.protocol.administration import Selection
+
+
+class ListedJob(TypedDict):
+    """One job in a list. Times are wall times, in seconds since the epoch."""
+
+    id: str
+    state: str
+    queue: str
+    name: str
+    priority: int
+    attempt: int
+    failures: int
+    crashes: int
+    due: float | None
+    created: float
+    started: float | None
+    finished: float | None
+    run_s: float | None
+    worker: str | None
+    error: str | None
+    payload_bytes: int
+
+
+class JobsPage(NamedTuple):
+    """Some jobs of a list, newest first; `next` is where to go on, None = that was all."""
+
+    jobs: list[ListedJob]
+    next: int | None
+
+
+class ShownQueue(TypedDict):
+    """One queue: what is in it, who serves it, what was said about it."""
+
+    waiting: int
+    delayed: int
+    running: int
+    processed: int
+    managers: int
+    free_slots: int
+    paused: bool
+    draining: bool
+    jobs_max: int | None
 
 
 class Admin:
@@ -46,7 +93,7 @@ class Admin:
         self._socket.close()
 
     def ask(self, command: str, **params: Any) -> Any:
-        """The answer to one command: STATUS, WORKERS, SCHEDULERS, QUEUES, DISCONNECT.
+        """The answer to one command of `docs/protocol.md`, 3.4.
 
         The question is repeated until the answer comes; the commands allow that.
 
@@ -69,6 +116,95 @@ class Admin:
             "Is it running there?"
         )
 
+    # ---- jobs ----------------------------------------------------------------------------------------
+
+    def page(self, selection: Selection) -> JobsPage:
+        """One page of a list of jobs. It may be empty and not the last one."""
+        answer = self.ask("JOBS", **_params(selection))
+        return JobsPage(answer["jobs"], answer["next"])
+
+    def jobs(self, selection: Selection) -> Iterator[ListedJob]:
+        """All jobs that are selected, newest first; `limit` is for each page."""
+        for part in _askable(selection):
+            before = selection.before
+            while True:
+                found, before = self.page(_going_on(part, before))
+                yield from found
+                if before is None:
+                    break
+
+    def job(self, id: str) -> dict[str, Any] | None:
+        """Everything about one job, arguments and value included; None = there is no such job."""
+        answer: dict[str, Any] | None = self.ask("JOB", id=id)
+        return answer
+
+    def requeue(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
+        """Dead and expired jobs wait again: those selected by ids, or by a state and more.
+
+        Args:
+            selection: Which.
+            progress: Told after each slice how many they are so far.
+
+        Returns:
+            How many wait again.
+        """
+        return self._act("REQUEUE", "requeued", selection, progress)
+
+    def purge(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
+        """Ended jobs are forgotten: those selected by ids, or by a state and more. With a queue and the state `waiting`
+        what waits or is delayed there is cancelled instead. See `requeue`."""
+        return self._act("PURGE", "purged", selection, progress)
+
+    def cancel(self, ids: list[str]) -> dict[str, str]:
+        """Ends jobs that have not ended; by id `cancelled`, `killed`, the state in which it had ended, or `unknown`."""
+        told: dict[str, str] = {}
+        for part in _askable(Selection(ids=ids)):
+            told |= self.ask("CANCEL", ids=part.ids)
+        return told
+
+    def _act(self, command: str, what: str, selection: Selection, progress: Callable[[int], object] | None) -> int:
+        changed = 0
+        for part in _askable(selection):
+            before = selection.before
+            while True:
+                answer = self.ask(command, **_params(_going_on(part, before)))
+                changed += answer[what]
+                if progress is not None:
+                    progress(changed)
+                before = answer["next"]
+                if before is None:
+                    break
+        return changed
+
+    # ---- queues --------------------------------------------------------------------------------------
+
+    def queues(self) -> dict[str, ShownQueue]:
+        """All queues by name."""
+        answer: dict[str, ShownQueue] = self.ask("QUEUES")
+        return answer
+
+    def pause(self, queue: str) -> ShownQueue:
+        """Nothing of the queue is handed out until it is resumed, not even after a restart; what runs goes on."""
+        return self._queue("PAUSE", queue=queue)
+
+    def resume(self, queue: str) -> ShownQueue:
+        """The queue is neither paused nor drained any longer."""
+        return self._queue("RESUME", queue=queue)
+
+    def drain(self, queue: str) -> ShownQueue:
+        """The queue takes no new jobs until it is resumed; what it has is handed out."""
+        return self._queue("DRAIN", queue=queue)
+
+    def limit(self, queue: str, jobs_max: int | None) -> ShownQueue:
+        """So many jobs may wait in the queue; None = as the Router's setting `queue_jobs_max` says."""
+        return self._queue("LIMIT", queue=queue, jobs_max=jobs_max)
+
+    def _queue(self, command: str, **params: Any) -> ShownQueue:
+        answer: ShownQueue = self.ask(command, **params)
+        return answer
+
+    # ---- the socket ----------------------------------------------------------------------------------
+
     def _arrives(self, until: float) -> bool:
         left_s = max(until - monotonic(), 0.0)
         return has_message(self._socket) or bool(self._socket.poll(math.ceil(left_s * 1000)))
@@ -87,3 +223,21 @@ class Admin:
         if frames[2] == b"REFUSED" and refused.n in (0, self._n):
             raise EventMQError(f"the Router refused {command}: {refused.reason} ({refused.text})")
         return False, None
+
+
+def _askable(selection: Selection) -> Iterator[Selection]:
+    """The same in as many selections as ids need: one question names only so many."""
+    ids = selection.ids
+    if ids is None:
+        yield selection
+        return
+    for start in range(0, len(ids), LIST_JOBS_MAX):
+        yield msgspec.structs.replace(selection, ids=ids[start : start + LIST_JOBS_MAX])
+
+
+def _going_on(selection: Selection, before: int | None) -> Selection:
+    return msgspec.structs.replace(selection, before=before)
+
+
+def _params(selection: Selection) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(selection).items() if value not in ("", None)}

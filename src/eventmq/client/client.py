@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from eventmq import values
 from eventmq.client.aio import AsyncDriver
 from eventmq.client.exchange import Exchange
-from eventmq.client.pending import Call, Query
+from eventmq.client.pending import Call, Delivery, Query
 from eventmq.client.sockets import abandon
 from eventmq.client.sync import SyncDriver
 from eventmq.errors import SettingsError
@@ -81,25 +81,27 @@ class Client:
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
-    def submit(self, jobs: list[v2.Job]) -> dict[str, str]:
+    def submit(self, jobs: list[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
         """Returns when the Router has stored all jobs.
+
+        Args:
+            jobs: The jobs.
+            block_for_s: How long to wait for room in a queue that is full.
 
         Returns:
             By id of those that were not stored because of their key: the job that stands for it.
 
         Raises:
             BrokerUnavailable: It did not answer in time. Submitting the same jobs, with their ids, again is safe.
-            QueueFull: A queue has reached its bound.
+            QueueFull: A queue has reached its bound, and had no room in time.
             DuplicateJob: A job with the key of one that said `raise` is in its way; those that are not are stored.
             JobRefused: A job was refused for another reason; those that were not are stored.
         """
-        call = self._sync.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s))
-        return _raise(call).existing
+        return _raise(self._sync.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
 
-    async def asubmit(self, jobs: list[v2.Job]) -> dict[str, str]:
+    async def asubmit(self, jobs: list[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
         """`submit` for asyncio."""
-        call = await self._async.run(lambda exchange, now: exchange.deliver(jobs, now, self._enqueue_timeout_s))
-        return _raise(call).existing
+        return _raise(await self._async.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
 
     # ---- outcomes --------------------------------------------------------------------------------------
 
@@ -173,6 +175,10 @@ class Client:
     def _start_in_child(self) -> None:
         abandon(self._loops)
         self._loops = {}
+
+
+def _delivery(jobs: list[v2.Job], timeout_s: float, block_for_s: float, exchange: Exchange, now: float) -> Delivery:
+    return exchange.deliver(jobs, now, timeout_s, block_for_s)
 
 
 def _cancellation(ids: list[str], time_s: float, exchange: Exchange, now: float) -> Query:

@@ -28,12 +28,12 @@ USER = 3
 
 def delay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.delay`."""
-    return _send(_message(job, args, kwargs), job)
+    return _send(_message(job, args, kwargs), job, job.default)
 
 
 async def adelay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.adelay`."""
-    return await _asend(_message(job, args, kwargs), job)
+    return await _asend(_message(job, args, kwargs), job, job.default)
 
 
 def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
@@ -43,7 +43,7 @@ def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     if client is None:
         default.warn_in_place(USER)
         return JobHandles(JobHandle.ended(local.run(message, job), job) for message in messages)
-    existing = client.submit(messages)
+    existing = client.submit(messages, job.default.block_for_s)
     return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
 
 
@@ -54,7 +54,7 @@ async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles
     if client is None:
         default.warn_in_place(USER)
         return JobHandles([JobHandle.ended(await local.arun(message, job), job) for message in messages])
-    existing = await client.asubmit(messages)
+    existing = await client.asubmit(messages, job.default.block_for_s)
     return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
 
 
@@ -95,20 +95,20 @@ async def adefer_job(
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-def _send(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
+def _send(message: v2.Job, job: Job[Any, Any] | None, options: JobOptions) -> JobHandle[Any]:
     client = default.client()
     if client is None:
         default.warn_in_place(USER + 1)
         return JobHandle.ended(local.run(message, job), job)
-    return JobHandle.of(message, job, client, client.submit([message]))
+    return JobHandle.of(message, job, client, client.submit([message], options.block_for_s))
 
 
-async def _asend(message: v2.Job, job: Job[Any, Any] | None) -> JobHandle[Any]:
+async def _asend(message: v2.Job, job: Job[Any, Any] | None, options: JobOptions) -> JobHandle[Any]:
     client = default.client()
     if client is None:
         default.warn_in_place(USER + 1)
         return JobHandle.ended(await local.arun(message, job), job)
-    return JobHandle.of(message, job, client, await client.asubmit([message]))
+    return JobHandle.of(message, job, client, await client.asubmit([message], options.block_for_s))
 
 
 def _message(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> v2.Job:
@@ -134,14 +134,15 @@ def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job
 
 def _named(
     where: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, given: Given
-) -> tuple[v2.Job, Job[Any, Any] | None]:
+) -> tuple[v2.Job, Job[Any, Any] | None, JobOptions]:
     if not isinstance(target, str):
         job: Job[Any, Any] = target if isinstance(target, Job) else Job(target, JobOptions())
         job = job.options(**given)
-        return _message(job, tuple(args), dict(kwargs or {})), job
+        return _message(job, tuple(args), dict(kwargs or {})), job, job.default
     if not _NAME.fullmatch(target) or len(target) > NAME_CHARS_MAX:
         raise InvalidJob(f"{target!r} names no job, expected module.function or module:Class.method")
-    return _made(target, JobOptions().changed(where, given), tuple(args), dict(kwargs or {})), None
+    options = JobOptions().changed(where, given)
+    return _made(target, options, tuple(args), dict(kwargs or {})), None, options
 
 
 def _made(

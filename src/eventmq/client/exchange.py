@@ -27,7 +27,7 @@ import msgspec
 
 from eventmq.client.pending import NEVER, Call, Delivery, Frames, Message, Query, Waiting
 from eventmq.errors import BrokerUnavailable, JobRefused
-from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
+from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, ROOM_AGAIN_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
 from eventmq.protocol import v2
 
 WINDOW = 8
@@ -64,7 +64,7 @@ class Exchange:
         self._open: dict[int, Call] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._queue: deque[Delivery] = deque()
-        self._later: deque[tuple[float, Delivery]] = deque()
+        self._later: list[tuple[float, int, Delivery]] = []  # heap
         self._queries: deque[Query] = deque()
         self._query_frames: dict[Query, Callable[[int], Frames]] = {}
         self._sent: dict[int, Message] = {}  # the longest not sent first
@@ -78,9 +78,9 @@ class Exchange:
 
     # ---- what callers want -----------------------------------------------------------------------
 
-    def deliver(self, jobs: list[v2.Job], now: float, timeout_s: float) -> Delivery:
-        """Jobs to be stored by the Router."""
-        delivery = self._opened(Delivery(jobs, now, timeout_s))
+    def deliver(self, jobs: list[v2.Job], now: float, timeout_s: float, block_for_s: float = 0.0) -> Delivery:
+        """Jobs to be stored by the Router; `block_for_s`: how long they wait for room in a queue that is full."""
+        delivery = self._opened(Delivery(jobs, now, timeout_s, now + block_for_s))
         if jobs:
             self._queue.append(delivery)
         else:
@@ -126,7 +126,7 @@ class Exchange:
         while self._sent and next(iter(self._sent.values())).sent + RESEND_S <= now:
             self._send_again(next(iter(self._sent)), now, out)
         while self._later and self._later[0][0] <= now:
-            self._try_again(self._later.popleft()[1])
+            self._try_again(heappop(self._later)[2])
         while self._queries:
             self._send_query(self._queries.popleft(), now, out)
         while self._queue and self._requests < WINDOW:
@@ -321,18 +321,26 @@ class Exchange:
         """Jobs of a delivery were answered: stored, except those refused."""
         if delivery.done:
             return
-        again = []
+        closed: list[v2.Job] = []
+        full: list[v2.Job] = []
         for job in jobs if refused else ():
             refusal = refused.get(job.id)
-            if refusal is not None and refusal.reason in TRY_LATER:
-                again.append(job)
-            elif refusal is not None:
+            if refusal is None:
+                continue
+            if refusal.reason in TRY_LATER:
+                closed.append(job)
+                delivery.put_off = refusal
+            elif refusal.reason == "queue_full" and now < delivery.full_until:
+                full.append(job)
+            else:
                 delivery.refusals.append(refusal)
-        if again and delivery.try_later(again, refused[again[0].id]):
-            self._later.append((now + RESEND_S, delivery))
-        if len(again) < len(jobs):
+        if closed and delivery.try_later(closed):
+            heappush(self._later, (now + RESEND_S, delivery.key, delivery))
+        if full and delivery.try_later(full):
+            heappush(self._later, (min(now + ROOM_AGAIN_S, delivery.full_until), delivery.key, delivery))
+        if len(closed) < len(jobs):
             delivery.deadline = now + delivery.timeout_s
-            delivery.unanswered -= len(jobs) - len(again)
+            delivery.unanswered -= len(jobs) - len(closed) - len(full)
         if not delivery.unanswered:
             self._close(delivery, delivery.refused())
 

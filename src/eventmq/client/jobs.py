@@ -110,7 +110,7 @@ class Job(Generic[P, R]):
         Raises:
             InvalidJob: The arguments do not fit the function or cannot be sent; a `TypeError` too.
             BrokerUnavailable: No Router answered in time.
-            QueueFull: The queue has reached its bound.
+            QueueFull: The queue has reached its bound, and had no room within `block_for`.
             DuplicateJob: A job with its key is in its way, and it said `on_conflict="raise"`.
             JobRefused: The Router refused it for another reason.
         """
@@ -181,7 +181,7 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
         fn: The function, where `@job` stands bare.
         name: Where workers find it, `module.function`, when that is not where it was defined.
         given: Options for all its jobs: `queue`, `priority`, `timeout`, `result_ttl`, `crash_limit`, `retries`,
-            `expires`, `unique`, `unique_scope`, `unique_for`, `on_conflict`, `debounce`; see `JobOptions`.
+            `expires`, `unique`, `unique_scope`, `unique_for`, `on_conflict`, `debounce`, `block_for`; see `JobOptions`.
 
     Raises:
         InvalidJob: A `TypeError`: an option that cannot be, a key that names no argument, or a function that no worker

@@ -48,6 +48,7 @@ class Common(TypedDict, total=False):
     unique_for: Duration | None
     on_conflict: OnConflict | None
     debounce: Duration | None
+    block_for: Duration | None
 
 
 class Given(Common, total=False):
@@ -82,6 +83,7 @@ class JobOptions:
         debounce: Of calls in quick succession only the last one runs, so long after it: `unique` (all arguments,
             unless it is given), and each call takes the place of the one before. Calls that keep coming put it off
             for ever.
+        block_for: When its queue is full, `.delay()` and its kin wait for room this long before they raise `QueueFull`.
         countdown: It does not run before so long after it was accepted.
         eta: It does not run before this time, which must have a time zone.
         id: Its id, instead of a new one. The same id again is the same job: stored once.
@@ -102,11 +104,13 @@ class JobOptions:
     unique_for: Duration | None = None
     on_conflict: OnConflict | None = None
     debounce: Duration | None = None
+    block_for: Duration | None = None
     countdown: Duration | None = None
     eta: datetime | None = None
     id: str | None = None
     class_args: Sequence[Any] = ()
     class_kwargs: dict[str, Any] = field(default_factory=dict)
+    block_for_s: float = field(init=False, repr=False, default=0.0)
     packed: bytes = field(init=False, repr=False, default=b"")
 
     def __post_init__(self) -> None:
@@ -129,6 +133,7 @@ class JobOptions:
             raise InvalidJob("countdown and eta exclude each other")
         if self.retries is not None:
             options = _policy(self.retries).added_to(options)
+        object.__setattr__(self, "block_for_s", _seconds("block_for", self.block_for) or 0.0)
         object.__setattr__(self, "packed", v2.pack_options(options))
 
     @property

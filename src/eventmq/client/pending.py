@@ -43,12 +43,15 @@ class Delivery(Call):
 
     Attributes:
         existing: By id of those in whose way another job was: that job's id.
+        full_until: When a queue that is full is no longer waited for.
+        put_off: Why the Router would not take some of them for the time being.
     """
 
-    def __init__(self, jobs: list[v2.Job], now: float, timeout_s: float) -> None:
+    def __init__(self, jobs: list[v2.Job], now: float, timeout_s: float, full_until: float) -> None:
         super().__init__(now + timeout_s)
         self.begun = now
         self.timeout_s = timeout_s
+        self.full_until = full_until
         self.total = self.unanswered = len(jobs)
         self.refusals: list[v2.Refusal] = []
         self.existing: dict[str, str] = {}
@@ -76,11 +79,10 @@ class Delivery(Call):
         self._taken = end
         return (jobs if end - start == len(jobs) else jobs[start:end]), size
 
-    def try_later(self, jobs: list[v2.Job], refusal: v2.Refusal) -> bool:
+    def try_later(self, jobs: list[v2.Job]) -> bool:
         """Keeps jobs until `take_again`. Whether they are the first so kept."""
         first = not self._again
         self._again += jobs
-        self.put_off = refusal
         return first
 
     def take_again(self) -> None:

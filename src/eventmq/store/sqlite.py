@@ -157,7 +157,8 @@ class SqliteStore:
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
         *which, ids = wanted
         if ids is not None:
-            return Page(self._lines_of(ids, (*which, now, before, 0))[:limit], 0)
+            lines = self._lines_of(ids, (*which, now, before, 0))[:limit]
+            return Page(lines, lines[-1].seq if len(lines) == limit else 0)
         few = wanted.state not in ("", "waiting", "delayed", "succeeded")
         with self._trust():
             if few:
