@@ -145,7 +145,8 @@ REASONS = {
     "storage_full": "the store has no room; try again later",
     "queue_full": "the queue has reached its bound",
     "queue_draining": "an operator lets the queue run empty: it takes nothing new",
-    "no_scheduler": "no scheduler is connected to take the schedule",
+    "invalid_schedule": "an expression, a time or an option of the schedule is not acceptable",
+    "too_early": "the time of a tick has not come",
     "draining": "the Router is shutting down; try again later",
 }
 """Why the Router refuses something: the reason on the wire, in counters and in logs, and what it means."""

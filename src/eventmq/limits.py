@@ -188,6 +188,15 @@ JOB_TIMEOUT_S = 300.0
 
 # ---- schedules ---------------------------------------------------------------------------------
 
+SCHEDULES_MAX = 50_000
+"""Schedules that the Router keeps, in memory too (about 2 kB each)."""
+
+SCHEDULE_BYTES_MAX = 16 << 10
+"""Arguments of a schedule, encoded: they stay in the Router's memory."""
+
+EARLY_S = 1.0
+"""A tick that is early by more than this is from a scheduler that has not heard yet that the Router's clock was set."""
+
 INTERVAL_S_MIN = 0.1
 """Shortest interval of a schedule. What is due more often is a loop inside one job."""
 

@@ -186,7 +186,7 @@ def test_every_refusal_is_counted_under_its_reason(served: System) -> None:
             peer.send(b"", b"eMQP/2.0", b"REQUEST", b"\xc1")
             peer.send(*v2.encode(b"REQUEST", v2.Request(1, [v2.Job("", "nobody", "a.b", call)])))
             peer.send(*v2.encode(b"REQUEST", v2.Request(1, [v2.Job("j", "nobody", "a.b", bytes(2 << 20))])))
-            peer.send(*v1.encode(b"SCHEDULE", "id", "nobody", "", "60", "[]", ""))
+            peer.send(*v1.encode(b"SCHEDULE", "id", "nobody", "", "0", '["run", {"path": "a", "callable": "b"}]', ""))
         for n in range(8):
             peer.send(*v2.encode(b"REQUEST", v2.Request(1, [v2.Job("same", "nobody", f"a.b{n}", call)])))
         peer.finish()
@@ -194,7 +194,7 @@ def test_every_refusal_is_counted_under_its_reason(served: System) -> None:
         for _ in range(7):
             peer.send(*v2.encode(b"READY", v2.Ready(1)))
         peer.finish()
-    reasons = ("unsupported_version", "unknown_command", "malformed", "invalid_job", "too_large", "no_scheduler")
+    reasons = ("unsupported_version", "unknown_command", "malformed", "invalid_job", "too_large", "invalid_schedule")
     assert served.ask("STATUS")["refusals"] == dict.fromkeys((*reasons, "conflict", "unknown_peer"), 7)
 
 

@@ -198,5 +198,6 @@ class Administrative(Operators):
         for id, manager in self.pool.managers.items():
             frames = v2.encode(b"KBYE", v2.Empty()) if manager.wire == 2 else v1.encode(b"KBYE", self.new_id())
             self.outbox.send(BACKEND, id, frames)
-        for id in self.schedulers:
-            self.outbox.send(FRONTEND, id, v1.encode(b"KBYE", self.new_id()))
+        for id, scheduler in self.schedulers.items():
+            frames = v2.encode(b"KBYE", v2.Empty()) if scheduler.wire == 2 else v1.encode(b"KBYE", self.new_id())
+            self.outbox.send(FRONTEND, id, frames)

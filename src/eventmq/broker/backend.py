@@ -76,7 +76,7 @@ class Backend(Core):
             raise InvalidMessageError(f"INFORM has {len(msg)} frames after its id, expected queues and kind")
         if self.received_disconnect:
             raise InvalidMessageError("the Router is shutting down", "draining")
-        self._check_room(sender)
+        self.check_room(sender)
         match msg[1]:
             case b"worker":
                 queues = v1.parse_queues(v1.text(msg[0]))
@@ -91,11 +91,6 @@ class Backend(Core):
             case kind:
                 raise InvalidMessageError(f"INFORM of a {kind[:40]!r}, expected worker or scheduler")
 
-    def _check_room(self, sender: PeerId) -> None:
-        peers = len(self.pool.managers) + len(self.schedulers)
-        if peers >= limits.PEERS_MAX and sender not in self.pool.managers:
-            raise InvalidMessageError(f"there are {peers} peers already", "too_large")
-
     def on_informed(self, sender: PeerId, body: v2.Inform) -> None:
         """An eMQP/2.0 job manager comes, or comes back: what it still holds is compared with what it was given.
 
@@ -108,7 +103,7 @@ class Backend(Core):
             raise InvalidMessageError(f"name and nonce have 1 to {limits.NAME_CHARS_MAX} characters")
         if len(v2.pack(body.about)) > limits.ABOUT_BYTES_MAX:
             raise InvalidMessageError(f"a manager tells of itself {limits.ABOUT_BYTES_MAX} bytes at most", "too_large")
-        self._check_room(sender)
+        self.check_room(sender)
         before = self.pool.incarnations.get(incarnation)
         other = self.pool.managers.get(sender)
         if before is not None:
@@ -290,14 +285,13 @@ class Backend(Core):
             suspect = manager.suspect_since
             if suspect is not None and self.now - suspect >= limits.SUSPECT_GRACE_S:
                 self.lose(manager, "lost its connection")
-            elif self.now - manager.told >= self._beat_s(manager.wire):
+            elif self.now - manager.told >= self.beat_s(manager.wire):
                 self._tell(manager)
         self._give_up_1_0()
         if drained:
             self.clean_up_dead_workers()
             self.clean_up_dead_schedulers()
-        if any(self.now - scheduler.told >= self._beat_s(1) for scheduler in self.schedulers.values()):
-            self.send_schedulers_heartbeats()
+        self.beat_schedulers()
 
     def _give_up_1_0(self) -> None:
         """An eMQP/1.0 manager says nothing of a job that took down its worker process. So each job has a timeout there,
@@ -314,9 +308,6 @@ class Backend(Core):
     def _timeout_1_0(self, job: Job) -> float:
         timeout_s = options_of(job.options).timeout_s
         return limits.JOB_TIMEOUT_S if timeout_s is None else timeout_s
-
-    def _beat_s(self, wire: int) -> float:
-        return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
 
     def _tell(self, manager: Manager) -> None:
         manager.told = self.now

@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -22,6 +21,8 @@ from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
+from eventmq.broker.schedule import Scheduler
+from eventmq.broker.schedules import Schedules
 from eventmq.broker.waiters import Waiters
 from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
@@ -50,18 +51,6 @@ class Note(NamedTuple):
     text: str
 
 
-@dataclass
-class Scheduler:
-    """A connected scheduler; the published API reads it as a mapping."""
-
-    wire: int
-    hb: float
-    told: float
-
-    def __getitem__(self, key: str) -> Any:
-        return getattr(self, key)
-
-
 class Core(ABC):
     """State and turn of the Router; the sockets' parts derive from it.
 
@@ -70,6 +59,7 @@ class Core(ABC):
         wall: Wall time of this turn.
         ledger: The jobs.
         pool: The job managers.
+        schedules: What is due when.
         schedulers: The schedulers by connection.
         scheduler_queue: Their connections, in the order to use them.
         waiters: Clients that wait for outcomes.
@@ -94,6 +84,7 @@ class Core(ABC):
         self.store = store
         self.storage_full = False
         self.ledger = self._open_ledger()
+        self.schedules = Schedules(self.ledger)
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
         self.waiters = Waiters()
@@ -107,7 +98,7 @@ class Core(ABC):
         self.expected = self._known_managers()
         self.hold_until = now + policy.reconcile_s
         self._next_check = now
-        self._next_sweep = now + limits.SWEEP_S
+        self._next_sweep = self._next_survey = now + limits.SWEEP_S
         self._messages = 0
         self.turns = 0
 
@@ -151,6 +142,7 @@ class Core(ABC):
     def commit(self) -> None:
         """Makes durable what was decided, then tells those who wait for it."""
         ledger = self.ledger
+        self.schedules.ended(self.wall)
         if ledger.changes:
             try:
                 self.store.apply(ledger.changes)
@@ -175,6 +167,8 @@ class Core(ABC):
         self.storage_full = True
         self.pool = Pool()
         self.ledger = self._open_ledger(self.ledger.next_lease)
+        self.schedules = Schedules(self.ledger)
+        self.schedulers, self.scheduler_queue = {}, []
         self.expected = self._known_managers()
         self.hold_until = self.now + self.policy.reconcile_s
         self.outbox = Outbox()
@@ -227,6 +221,10 @@ class Core(ABC):
                 self.ledger.changes.facts[fact_of(incarnation)] = None
             self.expected.clear()
         self.ledger.wake(self.wall)
+        if self.now >= self._next_survey:
+            self._next_survey = self.now + limits.SWEEP_S
+            self.schedules.sweep(self.wall)
+        self.distribute()
         if not self.holding:
             self.hand_out()
 
@@ -238,6 +236,13 @@ class Core(ABC):
             forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, policy.results_max, policy.dead_max)
             worth_it = forgotten > limits.SWEEP_ROWS // 10
             self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
+
+    @property
+    def closed(self) -> str:
+        """Why no jobs are accepted at all: a reason, or nothing."""
+        if self.received_disconnect:
+            return "draining"
+        return "storage_full" if self.storage_full else ""
 
     @property
     def holding(self) -> bool:
@@ -341,6 +346,24 @@ class Core(ABC):
         return self.wall - (self.now - since)
 
     @abstractmethod
+    def distribute(self) -> None:
+        """Tells schedulers what is theirs."""
+
+    def beat_s(self, wire: int) -> float:
+        """Time between beats to a peer of this version."""
+        return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
+
+    def check_room(self, sender: PeerId) -> None:
+        """Whether one more peer may come.
+
+        Raises:
+            InvalidMessageError: It may not.
+        """
+        peers = len(self.pool.managers) + len(self.schedulers)
+        if peers >= limits.PEERS_MAX and sender not in self.pool.managers and sender not in self.schedulers:
+            raise InvalidMessageError(f"there are {peers} peers already", "too_large")
+
+    @abstractmethod
     def add_scheduler(self, scheduler_id: PeerId) -> None:
         """A scheduler has come."""
 
@@ -353,8 +376,8 @@ class Core(ABC):
         """Forgets the schedulers that are silent."""
 
     @abstractmethod
-    def send_schedulers_heartbeats(self) -> None:
-        """A heartbeat to every scheduler."""
+    def beat_schedulers(self) -> None:
+        """A heartbeat to every scheduler whose time for one has come."""
 
     def beat(self, manager: Manager) -> list[bytes]:
         """The frames of a heartbeat to a manager, in its own version."""

@@ -1,7 +1,6 @@
-"""The frontend socket: clients hand in jobs and ask for outcomes, schedulers announce themselves.
+"""The frontend socket: clients hand in jobs and ask for outcomes; what concerns schedules is in `scheduling`.
 
-Published names here: `process_client_message`, `on_request`, `add_scheduler`, `clean_up_dead_schedulers`,
-`send_schedulers_heartbeats`.
+Published names here: `process_client_message`, `on_request`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import msgspec
 
 from eventmq import limits
 from eventmq.broker import lifecycle
-from eventmq.broker.core import Core, Handler, Handlers, Scheduler
+from eventmq.broker.core import Handler, Handlers
 from eventmq.broker.outbox import FRONTEND
 from eventmq.broker.pool import PeerId
+from eventmq.broker.scheduling import Scheduling
 from eventmq.errors import REASONS, InvalidMessageError
-from eventmq.protocol import v1, v2
+from eventmq.protocol import scheduling, v1, v2
 from eventmq.store.base import Record
 
 HANDLERS: Handlers = {
@@ -28,14 +28,19 @@ HANDLERS: Handlers = {
     (v1.VERSION, b"UNSCHEDULE"): Handler("on_unschedule"),
     (v1.VERSION, b"KBYE"): Handler("on_scheduler_kbye"),
     (v1.VERSION, b"KBAI"): Handler("on_scheduler_kbye"),
-    (v2.VERSION, b"REQUEST"): Handler("on_requests", v2.Request),
+    (v2.VERSION, b"REQUEST"): Handler("on_requests", scheduling.Request),
     (v2.VERSION, b"WAIT"): Handler("on_wait", v2.Wait),
     (v2.VERSION, b"INFO"): Handler("on_info", v2.Info),
     (v2.VERSION, b"CANCEL"): Handler("on_cancel", v2.Cancel),
+    (v2.VERSION, b"SCHEDULE"): Handler("on_arrange", scheduling.Arrange),
+    (v2.VERSION, b"UNSCHEDULE"): Handler("on_call_off", scheduling.CallOff),
+    (v2.VERSION, b"INFORM"): Handler("on_scheduler_informed", scheduling.Inform),
+    (v2.VERSION, b"HEARTBEAT"): Handler("on_scheduler_beat", v2.Beat),
+    (v2.VERSION, b"KBYE"): Handler("on_scheduler_gone", v2.Empty),
 }
 
 
-class Frontend(Core):
+class Frontend(Scheduling):
     """Handlers of the frontend."""
 
     def process_client_message(self, original_msg: list[bytes], depth: int = 0) -> None:
@@ -59,35 +64,34 @@ class Frontend(Core):
             InvalidMessageError: It is not a REQUEST, or the job is refused: eMQP/1.0 has no word for that.
         """
         job, headers = v1.parse_request(msgid, msg)
-        reason = self._closed()
-        if reason:
-            raise InvalidMessageError(REASONS[reason], reason)
+        if self.closed:
+            raise InvalidMessageError(REASONS[self.closed], self.closed)
+        if sender in self.schedulers and self.schedules.tick_1_0(sender, job, self.wall, bool(self.expected)):
+            self.heard_scheduler(sender)
+            self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), msgid))
+            return
         for refusal in self.ledger.accept([job], self.wall).refusals:
             raise InvalidMessageError(refusal.text, refusal.reason)
         if headers.reply_requested:
             self.waiters.add_1_0(msgid, sender)
         self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), msgid))
 
-    def on_requests(self, sender: PeerId, body: v2.Request) -> None:
-        """A client's eMQP/2.0 REQUEST: many jobs, one ACK."""
-        reason = self._closed()
+    def on_requests(self, sender: PeerId, body: scheduling.Request) -> None:
+        """An eMQP/2.0 REQUEST: many jobs of a client, or ticks of a scheduler; one ACK."""
+        reason = self.closed
         if reason:
             self.send_refused(FRONTEND, sender, body.n, reason, REASONS[reason])
             return
-        if len(body.jobs) > limits.BATCH_JOBS_MAX:
+        if len(body.jobs) + len(body.ticks) > limits.BATCH_JOBS_MAX:
             text = f"{len(body.jobs)} jobs in one REQUEST, the limit is {limits.BATCH_JOBS_MAX}"
             self.send_refused(FRONTEND, sender, body.n, "too_large", text)
             return
         accepted = self.ledger.accept(body.jobs, self.wall, recovering=bool(self.expected))
+        if body.ticks:
+            accepted.refusals.extend(self.tick_schedules(sender, body.ticks))
         for refusal in accepted.refusals:
             self.refusals[refusal.reason] += 1
         self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n, *accepted)))
-
-    def _closed(self) -> str:
-        """Why no jobs are accepted at all: a reason, or nothing."""
-        if self.received_disconnect:
-            return "draining"
-        return "storage_full" if self.storage_full else ""
 
     def on_wait(self, sender: PeerId, body: v2.Wait) -> None:
         """A client's WAIT."""
@@ -171,64 +175,6 @@ class Frontend(Core):
         elif result.value:
             value = plain_value(result.value)
         self.outbox.send(FRONTEND, peer, v1.encode(b"REPLY", self.new_id(), v1.format_value(value), result.id))
-
-    # ---- schedulers ----------------------------------------------------------------------------------
-
-    def add_scheduler(self, scheduler_id: PeerId) -> None:
-        """Adds a scheduler to the queue of those that receive SCHEDULE."""
-        if scheduler_id not in self.schedulers:
-            self.scheduler_queue.append(scheduler_id)
-        self.schedulers[scheduler_id] = Scheduler(1, self.now, self.now)
-
-    def forget_scheduler(self, scheduler_id: PeerId) -> None:
-        """The scheduler is gone."""
-        if self.schedulers.pop(scheduler_id, None) is not None:
-            self.scheduler_queue.remove(scheduler_id)
-            self.note("warning", "scheduler", "a scheduler is gone")
-
-    def clean_up_dead_schedulers(self) -> None:
-        """Removes the schedulers that were not heard from within the timeout."""
-        for id, scheduler in list(self.schedulers.items()):
-            if self.now - scheduler.hb > self.policy.silence_s:
-                self.forget_scheduler(id)
-
-    def send_schedulers_heartbeats(self) -> None:
-        """A heartbeat to every scheduler."""
-        for id, scheduler in self.schedulers.items():
-            scheduler.told = self.now
-            self.beats["sent"] += 1
-            self.outbox.send(FRONTEND, id, v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}"))
-
-    def on_scheduler_heartbeat(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """A scheduler lives."""
-        self._known_scheduler(sender).hb = self.now
-
-    def on_scheduler_kbye(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """A scheduler leaves."""
-        self.forget_scheduler(sender)
-
-    def _known_scheduler(self, sender: PeerId) -> Scheduler:
-        scheduler = self.schedulers.get(sender)
-        if scheduler is None:
-            raise InvalidMessageError("a scheduler must INFORM first", "unknown_peer")
-        return scheduler
-
-    def on_schedule(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """A client's SCHEDULE goes to one scheduler, each in its turn.
-
-        Raises:
-            InvalidMessageError: No scheduler is connected.
-        """
-        if not self.scheduler_queue:
-            raise InvalidMessageError("SCHEDULE: no scheduler is connected", "no_scheduler")
-        scheduler = self.scheduler_queue.pop(0)
-        self.scheduler_queue.append(scheduler)
-        self.outbox.send(FRONTEND, scheduler, v1.encode(b"SCHEDULE", msgid, *msg))
-
-    def on_unschedule(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """A client's UNSCHEDULE goes to every scheduler."""
-        for scheduler in self.scheduler_queue:
-            self.outbox.send(FRONTEND, scheduler, v1.encode(b"UNSCHEDULE", msgid, *msg))
 
 
 def plain_value(packed: bytes) -> Any:

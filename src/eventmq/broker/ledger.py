@@ -47,6 +47,7 @@ class Ledger(Intake):
     Attributes:
         leases: Running jobs by id.
         ended: What ended in this turn, by id: for those who wait for it.
+        runs_ended: Of those, the runs of schedules: (schedule, job, state), cleared by whoever reads them.
         kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
         counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `requeued`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
@@ -60,6 +61,7 @@ class Ledger(Intake):
         self.pool = pool
         self.leases: dict[str, Lease] = {}
         self.ended: dict[str, Ending] = {}
+        self.runs_ended: list[tuple[str, str, str]] = []
         self.kills: list[tuple[Manager, Held]] = []
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
@@ -256,14 +258,17 @@ class Ledger(Intake):
             name = manager.incarnation.name
         self.counts[state] += 1
         self.ended[id] = (state, value, failure, job.attempt)
-        own = options_of(job.options).result_ttl_s if job.options else None
+        options = options_of(job.options)
+        if options.schedule:
+            self.runs_ended.append((options.schedule, id, state))
+        own = options.result_ttl_s
         ttl = self.policy.result_ttl_s if own is None else own
         kept_value, kept_failure = value if ttl else b"", v2.pack(failure) if failure else b""
         if state in DEAD_LETTERS:
             ttl = max(self.policy.dead_ttl_s, own or 0.0)
         expires = wall + (ttl if ttl > limits.DEDUPE_S else limits.DEDUPE_S)
         if job.unique:
-            expires = max(expires, job.created + (options_of(job.options).unique_for_s or 0.0))
+            expires = max(expires, job.created + (options.unique_for_s or 0.0))
             self.uniques.ended(job, state, self.changes)
         kept = (kept_value, kept_failure, error_of(failure))
         self.changes.ended.append(Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, *kept))

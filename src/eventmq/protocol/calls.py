@@ -48,6 +48,18 @@ def unpack_call(payload: bytes) -> Call:
     return v2.decoded(_call_decoder, payload)
 
 
+def call_key(name: str, payload: bytes) -> str:
+    """What is called, as one word: a schedule without a name has it as its id. Equal calls have the same, whatever
+    version of the protocol they came by.
+
+    Raises:
+        msgspec.MsgspecError: Not a payload.
+    """
+    from hashlib import blake2b  # not for those who only import `@job`: it brings OpenSSL
+
+    return blake2b(v2.pack_sorted((name, *unpack_call(payload))), digest_size=16).hexdigest()
+
+
 def type_name(kind: type) -> str:
     """The qualified name of an exception's class, as a `Failure` has it and as `retry_on` names it. What users import
     from `eventmq` has that name, wherever it is defined."""

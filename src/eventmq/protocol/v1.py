@@ -12,9 +12,11 @@ import json
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
+from eventmq.schedules.rule import Rule, words
 
 VERSION = b"eMQP/1.0"
 
@@ -109,6 +111,12 @@ def format_headers(headers: Headers) -> str:
         parts.append(f"retry-count:{headers.retry_count}")
     if headers.timeout_s is not None:
         parts.append(f"timeout:{headers.timeout_s:g}")
+    if headers.guarantee:
+        parts.append("guarantee")
+    if headers.nohaste:
+        parts.append("nohaste")
+    if headers.run_count is not None:
+        parts.append(f"run_count:{headers.run_count}")
     return ",".join(parts)
 
 
@@ -153,26 +161,78 @@ def format_request(job: v2.Job, timeout_s: float | None) -> list[bytes]:
     Raises:
         InvalidMessageError: The arguments have no form in JSON.
     """
+    headers = format_headers(Headers(reply_requested=True, timeout_s=timeout_s))
+    return encode(b"REQUEST", job.id, job.queue, headers, format_call(job))
+
+
+def format_call(job: v2.Job) -> bytes:
+    """The payload frame of a job, the inverse of `parse_call`.
+
+    Raises:
+        InvalidMessageError: The arguments have no form in JSON.
+    """
     path, function = calls.split_name(job.name)
     try:
-        call = calls.unpack_call(job.payload)
-        payload = msgspec.json.encode(
-            (
-                "run",
-                {
-                    "path": path,
-                    "callable": function,
-                    "args": call.args,
-                    "kwargs": call.kwargs,
-                    "class_args": call.class_args,
-                    "class_kwargs": call.class_kwargs,
-                },
-            )
-        )
+        arguments = calls.unpack_call(job.payload)._asdict()
+        return msgspec.json.encode(("run", {"path": path, "callable": function, **arguments}))
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidMessageError(f"the arguments of {job.name} cannot be written as JSON: {error}") from error
-    headers = format_headers(Headers(reply_requested=True, timeout_s=timeout_s))
-    return encode(b"REQUEST", job.id, job.queue, headers, payload)
+
+
+def parse_schedule(message_id: str, frames: list[bytes]) -> tuple[v2.Job, Headers, Rule]:
+    """What SCHEDULE and UNSCHEDULE say after their message id: queue, headers, interval in seconds or -1, payload, cron
+    expression or nothing.
+
+    Raises:
+        InvalidMessageError: They are not that.
+    """
+    if len(frames) < 4:
+        raise InvalidMessageError(
+            f"SCHEDULE has {len(frames)} frames after its id, expected queue, headers, interval, …"
+        )
+    job, headers = parse_request(message_id, [frames[0], frames[1], frames[3]])
+    interval, cron = text(frames[2]).strip(), text(frames[4]).strip() if len(frames) > 4 else ""
+    try:
+        interval_s = max(0.0, float(interval or 0))
+    except ValueError as error:
+        raise InvalidMessageError(f"the interval is {interval[:40]!r}, expected seconds, or -1 for cron") from error
+    return job, headers, Rule(interval_s, cron, nohaste=headers.nohaste, run_count=max(0, headers.run_count or 0))
+
+
+def format_schedule(message_id: str, job: v2.Job, rule: Rule, begun: bool, left: int) -> list[bytes]:
+    """The frames of a SCHEDULE to a 2020 scheduler.
+
+    Args:
+        message_id: Any.
+        job: What runs.
+        rule: When.
+        begun: It has run before, so that it is not to run at once.
+        left: Runs that are left; -1 = any number.
+
+    Raises:
+        InvalidMessageError: It is more than such a scheduler understands.
+    """
+    like_2020 = Rule(rule.interval_s, rule.cron, misfire=rule.misfire, grace_s=rule.grace_s, overdue=rule.overdue)
+    plain = replace(rule, nohaste=False, run_count=0) == like_2020
+    if not plain or rule.interval_s % 1 or (rule.cron and len(rule.cron.split()) != 5):
+        raise InvalidMessageError(f"a 2020 scheduler cannot do this: {words(rule)}")
+    run_count = left if left >= 0 else None
+    headers = format_headers(Headers(guarantee=True, nohaste=rule.nohaste or begun, run_count=run_count))
+    return encode(b"SCHEDULE", message_id, *_schedule_frames(job, rule, headers))
+
+
+def format_unschedule(message_id: str, job: v2.Job, rule: Rule) -> list[bytes]:
+    """The frames of an UNSCHEDULE to a 2020 scheduler.
+
+    Raises:
+        InvalidMessageError: The arguments have no form in JSON.
+    """
+    return encode(b"UNSCHEDULE", message_id, *_schedule_frames(job, rule, ""))
+
+
+def _schedule_frames(job: v2.Job, rule: Rule, headers: str) -> list[str | bytes]:
+    interval = "-1" if rule.cron else f"{rule.interval_s:.0f}"
+    return [job.queue, headers, interval, format_call(job), rule.cron]
 
 
 def parse_reply(frames: list[bytes]) -> tuple[str, Any]:

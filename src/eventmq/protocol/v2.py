@@ -81,6 +81,7 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
         unique_for_s: In place of the scope: those accepted less than so long ago, also when they have ended by now.
         on_conflict: Another job is in its way: that one stands for it (`existing`), it is refused (`raise`), or that
             one is cancelled (`replace`).
+        schedule: The schedule of which it is a run; the Router says so.
     """
 
     timeout_s: float | None = None
@@ -98,6 +99,7 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
     unique_scope: Literal["waiting", "running"] = "running"
     unique_for_s: float | None = None
     on_conflict: Literal["existing", "replace", "raise"] = "existing"
+    schedule: str = ""
 
 
 class Failure(Body):

@@ -14,17 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
 from eventmq import limits
 from eventmq.protocol import v2
+from eventmq.protocol.conversation import ConversationV2
 from eventmq.protocol.v2 import Held, Job, Outcome
-
-CONNECT_S = 1.0
-"""An INFORM that could not even be sent is tried again after this time, or when `on_sendable` says so."""
-
-INFORM_S_MAX = 8.0
-"""Longest pause between INFORMs that were sent and not answered; doubles from `RESEND_S`."""
 
 _OUTCOME_BYTES = 64
 """What an outcome takes besides its value and texts, about."""
@@ -118,7 +111,7 @@ class _Sent(NamedTuple):
     at: float
 
 
-class SessionV2:
+class SessionV2(ConversationV2[News]):
     """A `Session` in eMQP/2.0.
 
     Args:
@@ -128,67 +121,29 @@ class SessionV2:
     """
 
     can_return = True
+    nothing = NOTHING
 
     def __init__(self, identity: Identity, holding: Callable[[], Iterable[Job]], heartbeat_s: float) -> None:
-        self.opened = False
-        self.outgoing: list[list[bytes]] = []
-        self.complaints: list[str] = []
-        self.reconnect = False
+        super().__init__(heartbeat_s)
         self._identity = identity
         self._holding = holding
-        self._heartbeat_s = heartbeat_s
-        self._n = 0
-        self._open = False
-        self._inform_n = 0
-        self._inform_at = 0.0
-        self._unanswered = 0
         self._received = 0
         self._limit = 0
-        self._heard = 0.0
-        self._ticked: float | None = None
-        self._beat_at = 0.0
         self._fresh: list[Outcome] = []
         self._unacked: dict[int, _Sent] = {}
-        self._handlers: dict[bytes, tuple[type[v2.Body] | None, Callable[[Any, float], News]]] = {
-            b"ACK": (None, self._on_ack),
-            b"REQUEST": (v2.Request, self._on_request),
-            b"HEARTBEAT": (v2.Beat, self._on_beat),
-            b"REFUSED": (v2.Refused, self._on_refused),
-            b"KILL": (v2.Kill, self._on_kill),
-            b"DISCONNECT": (v2.Empty, self._on_disconnect),
-            b"KBYE": (v2.Empty, self._on_kbye),
+        self._handlers |= {
+            b"ACK": (self._kind_of_ack, self._on_ack),
+            b"REQUEST": (lambda body: v2.Request, self._on_request),
+            b"HEARTBEAT": (lambda body: v2.Beat, self._on_beat),
+            b"KILL": (lambda body: v2.Kill, self._on_kill),
+            b"DISCONNECT": (lambda body: v2.Empty, self._on_disconnect),
         }
 
     # ---- coming --------------------------------------------------------------------------------
 
-    def connect(self, now: float) -> None:
-        """There is a new socket."""
-        self.reconnect = False
-        self._heard = now
-        self._unanswered = 0
-        self._renew(now)
-
-    def on_unsent(self, now: float) -> None:
-        """A message could not be sent: nobody is connected. Announce ourselves as soon as somebody is."""
-        self._unanswered = 0
-        self._renew(now + CONNECT_S)
-
-    def on_sendable(self, now: float) -> None:
-        """Somebody is connected again."""
-        self._renew(now)
-
-    def _renew(self, at: float) -> None:
-        """The session is over. INFORM at the end of a turn (`tick`), when all outcomes of the turn are known."""
-        self._open = False
-        self._inform_at = at
-
-    def _inform(self, now: float) -> None:
-        self._inform_n = self._next_n()
-        self._inform_at = now + min(INFORM_S_MAX, limits.RESEND_S * 2**self._unanswered)
-        self._unanswered = min(self._unanswered + 1, 10)
+    def _introduction(self, n: int) -> v2.Body:
         who = self._identity
-        body = v2.Inform(self._inform_n, who.name, who.nonce, list(who.queues), self._held(), who.about, who.fair)
-        self._send(b"INFORM", body)
+        return v2.Inform(n, who.name, who.nonce, list(who.queues), self._held(), who.about, who.fair)
 
     def _held(self) -> list[Held]:
         held = [Held(job.id, job.lease) for job in self._holding()]
@@ -197,36 +152,15 @@ class SessionV2:
 
     # ---- what the Router says --------------------------------------------------------------------
 
-    def receive(self, frames: list[bytes], now: float) -> News:
-        """One message from the Router, without identity. What cannot be read is reported and ignored."""
-        self._heard = now
-        if len(frames) != 4 or frames[1] != v2.VERSION or frames[2] not in self._handlers:
-            self.complaints.append(f"the Router sent something that is not eMQP/2.0 for a manager: {frames[1:3]!r}")
-            return NOTHING
-        kind, handler = self._handlers[frames[2]]
-        if kind is None:
-            kind = v2.Informed if self._is_for_inform(frames[3]) else v2.Ack
-        try:
-            body = v2.decode(frames[3], kind)
-        except msgspec.MsgspecError as error:
-            self.complaints.append(f"the Router sent a {frames[2].decode()} that cannot be read: {error}")
-            return NOTHING
-        return handler(body, now)
-
-    def _is_for_inform(self, body: bytes) -> bool:
-        try:
-            return bool(v2.decode(body, _Number).n == self._inform_n)
-        except msgspec.MsgspecError:
-            return False
+    def _kind_of_ack(self, body: bytes) -> type[v2.Body]:
+        return v2.Informed if v2.decode(body, _Number).n == self._inform_n else v2.Ack
 
     def _on_ack(self, body: v2.Informed | v2.Ack, now: float) -> News:
         if isinstance(body, v2.Ack):
             self._unacked.pop(body.n, None)
             return NOTHING
-        self.opened = self._open = True
-        self._unanswered = self._received = 0
-        self._inform_n = self._limit = -1
-        self._beat_at = now
+        self._begin(now)
+        self._received, self._limit = 0, -1
         return self._obey(body.verdicts)
 
     def _obey(self, verdicts: list[v2.Verdict]) -> News:
@@ -251,13 +185,6 @@ class SessionV2:
             self._renew(now)
         return NOTHING
 
-    def _on_refused(self, body: v2.Refused, now: float) -> News:
-        if body.reason != "unknown_peer":
-            self.complaints.append(f"the Router refused a message: {body.reason}: {body.text}")
-        elif self._open:
-            self._renew(now)
-        return NOTHING
-
     def _on_kill(self, body: v2.Kill, now: float) -> News:
         unwanted = {(held.id, held.lease) for held in body.held}
         self._fresh = [outcome for outcome in self._fresh if (outcome.id, outcome.lease) not in unwanted]
@@ -265,10 +192,6 @@ class SessionV2:
 
     def _on_disconnect(self, body: v2.Empty, now: float) -> News:
         return News(leave=True)
-
-    def _on_kbye(self, body: v2.Empty, now: float) -> News:
-        self._renew(now + limits.RESEND_S)
-        return NOTHING
 
     # ---- what we say -------------------------------------------------------------------------------
 
@@ -293,22 +216,8 @@ class SessionV2:
         self._unacked[n] = _Sent(outcomes, now)
         self._send(b"REPLY", v2.Reply(n, outcomes, limit))
 
-    def tick(self, now: float, wall: float) -> None:
-        """Look at the clock: beats, resends, silence."""
-        if self._ticked is not None and now - self._ticked > limits.STALL_S:
-            self._heard += now - self._ticked  # it was we who did not listen
-        self._ticked = now
-        if now - self._heard >= limits.ROUTER_SILENCE_S:
-            self._open, self.reconnect, self._heard = False, True, now
-        elif not self._open:
-            if now >= self._inform_at:
-                self._inform(now)
-        else:
-            self._tick_open(now, wall)
-
     def _tick_open(self, now: float, wall: float) -> None:
-        if now >= self._beat_at:
-            self._beat_at = now + self._heartbeat_s
+        if self._beats(now):
             self._send(b"HEARTBEAT", v2.Beat(wall, max(0, self._limit)))
         for n, sent in list(self._unacked.items()):
             if now - sent.at >= limits.RESEND_S:
@@ -324,18 +233,6 @@ class SessionV2:
         """No more jobs are wanted; outcomes will still come."""
         if self._open:
             self._send(b"DISCONNECT", v2.Empty())
-
-    def goodbye(self) -> None:
-        """The last message."""
-        if self.opened:
-            self._send(b"KBYE", v2.Empty())
-
-    def _next_n(self) -> int:
-        self._n += 1
-        return self._n
-
-    def _send(self, command: bytes, body: v2.Body) -> None:
-        self.outgoing.append(v2.encode(command, body))
 
 
 class _Number(v2.Body):
