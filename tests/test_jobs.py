@@ -158,6 +158,7 @@ def test_options_make_a_copy() -> None:
         ({"retries": -1}, "retries is -1"),
         ({"retries": "often"}, "retries is 'often'"),
         ({"expires": "soon"}, "expires is 'soon'"),
+        ({"block_for": "a while"}, "block_for is 'a while'"),
         ({"countdown": 3}, "has no option 'countdown'"),
         ({"name": "nodots"}, "expected module.function"),
     ],

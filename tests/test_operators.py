@@ -126,6 +126,27 @@ def test_a_row_tells_what_there_is_without_opening_the_payload(world: World) -> 
     }  # fmt: skip
 
 
+def test_a_long_error_is_cut_in_lists_and_whole_in_the_job(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    (handed,) = world.handed(b"m")
+    failure = v2.Failure("E", "x" * limits.ERROR_CHARS_MAX + "the end")
+    world.manager(b"m", b"REPLY", v2.Reply(1, [v2.Outcome("a", handed.lease, "failed", b"", failure)], 1))
+    (row,) = ask(world, "JOBS", error="E: x")["jobs"]
+    assert row["error"] == f"E: {'x' * (limits.ERROR_CHARS_MAX - 3)}"
+    assert ids(world, error="the end") == []
+    assert ask(world, "JOB", id="a")["failure"]["message"].endswith("the end")
+
+
+def test_a_job_that_is_tried_again_is_found_by_what_went_wrong_so_far(world: World) -> None:
+    world.join(b"m", credit=9)
+    world.enqueue(job("a", options=v2.pack({"retries": 1, "retry_delays_s": [60.0]})), job("b"))
+    world.finish(b"m", world.handed(b"m")[0], state="failed")
+    assert ids(world, state="delayed", error="ValueError") == ["a"]
+    world.wait(61, step=10)
+    assert ids(world, state="running", error="ValueError") == ["a"]
+
+
 def test_a_delayed_job_whose_time_has_come_waits(world: World) -> None:
     world.enqueue(job("late", options=v2.pack({"delay_s": 5.0})))
     (row,) = ask(world, "JOBS")["jobs"]
@@ -403,6 +424,18 @@ def test_a_paused_queue_stays_paused_over_a_restart(world: World) -> None:
     world.wait(11)
     assert [each.id for each in world.handed(b"n")] == ["a"]
     assert world.router.ledger.rules.by_queue == {}
+
+
+def test_a_paused_queue_takes_no_turn_of_a_fair_manager(world: World) -> None:
+    inform = v2.Inform(1, "m", "nonce", [(10, "default"), (1, "mail")], [], {}, True)
+    ask(world, "PAUSE", queue="default")
+    world.enqueue(*(job(f"d{n}") for n in range(5)), *(job(f"m{n}", queue="mail") for n in range(5)))
+    world.manager(b"m", b"INFORM", inform)
+    world.manager(b"m", b"READY", v2.Ready(8))
+    assert [each.id for each in world.handed(b"m")] == [f"m{n}" for n in range(5)]
+    ask(world, "RESUME", queue="default")
+    world.turn()
+    assert len(world.handed(b"m")) == 8
 
 
 def test_given_back_and_woken_jobs_of_a_paused_queue_wait(world: World) -> None:

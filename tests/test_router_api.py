@@ -43,6 +43,16 @@ def admin_1_0(world: World, command: bytes) -> dict[str, object]:
     return answer
 
 
+def test_a_full_queue_refuses_a_client_of_2020_and_counts_it() -> None:
+    world = World(queue_jobs_max=(("default", 1),))
+    client_1_0(world, "a")
+    client_1_0(world, "b")
+    client_1_0(world, "a")
+    assert [frames[0] for frames in world.frames_1_0(b"c", b"REPLY")] == [b"a", b"a"], "a receipt, again for the resend"
+    assert world.router.refusals["queue_full"] == 1
+    assert any("queue_full" in note.text for note in world.router.notes)
+
+
 # ---- the class -----------------------------------------------------------------------------------------
 
 

@@ -207,6 +207,25 @@ def test_queues(text: str, expected: values.Queues) -> None:
     assert values.queues(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ()),
+        ("1000", (("*", 1000),)),
+        ("email:1000, *:100000", (("email", 1000), ("*", 100_000))),
+        ("a:b:0", (("a:b", 0),)),
+    ],
+)
+def test_bounds_of_queues(text: str, expected: values.Bounds) -> None:
+    assert values.bounds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["email", "email:", "email:-1", "email:1,email:2", "1,2", "email:x", "a\tb:1"])
+def test_bounds_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"whole number|each queue once|queue.s name"):
+        values.bounds(text)
+
+
 def test_a_fair_manager_needs_a_router_that_knows_shares() -> None:
     assert load("jobmanager", {}, {"EVENTMQ_FAIR": "yes"}).fair
     with pytest.raises(SettingsError, match=r"fair needs wire = 2\.0"):
