@@ -364,3 +364,38 @@ def test_any_history_goes_as_in_a_dictionary(world: World, seed: int, monkeypatc
             world.restart()
             world.join(b"m", held=held)
     assert {id: state(world, id) for id in model.states} == model.states
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_history_of_keys_for_a_time_goes_as_in_a_dictionary(world: World, seed: int) -> None:
+    rng, taken = Random(seed), dict[str, tuple[str, float]]()
+    world.join(b"m")
+    for step in range(150):
+        what = rng.random()
+        if what < 0.6:
+            new = [keyed(f"{step}-{n}", rng.choice("abc"), unique_for_s=20.0) for n in range(rng.randint(1, 4))]
+            wall, expected = world.wall + 0.001, []
+            for each in new:
+                holder, since = taken.get(each.unique, ("", 0.0))
+                if holder and wall < since + 20.0:
+                    expected.append((each.id, holder))
+                else:
+                    taken[each.unique] = (each.id, wall)
+            assert world.enqueue(*new).existing == expected
+        elif what < 0.75:
+            world.clear()
+            sent = world.router.pool.managers[b"m"].sent
+            world.manager(b"m", b"READY", v2.Ready(sent + 3))
+            handed, sent = world.handed(b"m"), world.router.pool.managers[b"m"].sent
+            world.finish(b"m", *handed, state=rng.choice(("succeeded", "failed")), limit=sent)
+        elif what < 0.85:
+            id = rng.choice([holder for holder, _ in taken.values()] or ["none"])
+            if state(world, id) in ("waiting", "running"):
+                world.client(b"c", b"CANCEL", v2.Cancel(1, [id]))
+                taken = {key: value for key, value in taken.items() if value[0] != id}
+        elif what < 0.95:
+            world.turn(after=rng.choice((0.5, 3.0, 8.0)))
+            world.manager(b"m", b"HEARTBEAT", v2.Beat(0.0, world.router.pool.managers[b"m"].sent))
+        else:
+            world.restart()
+            world.join(b"m")
