@@ -231,10 +231,24 @@ def test_a_choice_costs_the_same_however_much_runs() -> None:
     for step in range(20_000):
         queue = fair.next(step / 10)
         assert queue is not None
+        assert step % 97 or fair._held[queue] == min(fair._held[f"q{n}"] for n in range(100))
         fair.lent(queue, 1, step / 10)
         if step % 3:
             fair.given_back(f"q{step % 100}")
     assert len(fair._heap) < 1_000
+
+
+def test_of_queues_that_hold_as_much_the_one_with_less_time_is_next() -> None:
+    fair = Fair({"a": 10, "b": 10})
+    for queue in "ab":
+        fair.has_work(queue)
+    assert fair.next(0.0) == "a"
+    fair.lent("a", 1, 0.0)
+    assert fair.next(0.0) == "b"
+    fair.lent("b", 1, 10.0)
+    assert fair.next(10.0) == "b", "a has held its slot for ten seconds"
+    fair.lent("b", 1, 10.0)
+    assert fair.next(15.0) == "a"
 
 
 # ---- within a queue --------------------------------------------------------------------------------------

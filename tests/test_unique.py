@@ -159,7 +159,16 @@ def test_for_a_time_also_when_the_other_has_ended_and_over_restarts(world: World
     assert world.enqueue(keyed("c", unique_for_s=7200.0)).existing == [("c", "a")]
     world.wait(101, step=1.0)
     assert world.enqueue(keyed("d", unique_for_s=7200.0)).existing == []
-    assert len(world.store.holders("tasks.add", "key")) == 1, "of those whose time is over nobody is asked again"
+
+
+def test_ended_jobs_whose_time_is_over_are_asked_about_no_more(world: World) -> None:
+    for n in range(5):
+        assert world.enqueue(keyed(f"a{n}", unique_for_s=1.0)).existing == []
+        world.join(b"m", credit=1)
+        world.finish(b"m", *world.handed(b"m")[-1:])
+        world.wait(2)
+        assert state(world, f"a{n}") == "succeeded"
+        assert len(world.store.holders("tasks.add", "key")) == 1
 
 
 def test_a_time_begins_with_the_acceptance_and_ends_though_the_other_runs(world: World) -> None:
