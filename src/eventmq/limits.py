@@ -132,7 +132,7 @@ TURN_ANSWERS = 500
 LIST_JOBS_MAX = 500
 """Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
 
-ACT_JOBS_MAX = 200
+ACT_JOBS_MAX = 100
 """Jobs that one REQUEUE or PURGE changes, and dead ones forgotten at once (about 4 ms, for their rows are large)."""
 
 NEWEST = 1 << 62
