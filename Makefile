@@ -7,6 +7,7 @@
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
+#   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench faults soak strace
+.PHONY: demo test check lint format clean sim bench faults soak fuzz strace
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -43,6 +44,11 @@ faults: $(INSTALLED) strace
 
 soak: $(INSTALLED)
 	$(THOROUGH) -m soak
+
+N ?= 1000000
+
+fuzz: $(INSTALLED)
+	$(THOROUGH) -m fuzz --messages $(N)
 
 # The tests need it to make faults between a process and its kernel; without it they are skipped, which in CI is a failure.
 strace:

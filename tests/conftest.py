@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--thorough", action="store_true", help="all of what the suite takes a sample of; may take an hour"
     )
+    parser.addoption("--messages", type=int, default=5_000, help="how many a real Router is sent by the fuzzer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("thorough", max_examples=20_000, deadline=None)
+    settings.register_profile("sample", deadline=None)
+    settings.load_profile("thorough" if config.getoption("--thorough") else "sample")
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,12 @@ def test_what_is_nested_too_deeply_or_too_large_a_number_is_malformed(
     assert serves(world)
 
 
+def test_options_that_are_no_text_are_refused(world: World) -> None:
+    (refusal,) = world.enqueue(job("a", options=b"\x81\xa9tim\xe5out_s\x05")).refusals
+    assert (refusal.id, refusal.reason) == ("a", "invalid_job")
+    assert serves(world)
+
+
 @pytest.mark.parametrize("payload", [b"\x92" + DEEP + b"\x80", b"\xc1", b"\x92\x91\x81\x90\x01\x80", b""])
 def test_arguments_that_json_cannot_carry_end_their_job_alone(world: World, payload: bytes) -> None:
     world.enqueue(job("a", queue="old", payload=payload))

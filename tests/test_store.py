@@ -779,6 +779,9 @@ class SameAsModel(RuleBasedStateMachine):
 
 
 SameAsModel.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=settings.default.max_examples * 2 // 5,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-test_any_history_reads_the_same_as_in_the_model = SameAsModel.TestCase
+test_any_history_reads_the_same_as_in_the_model = pytest.mark.fuzz(SameAsModel.TestCase)

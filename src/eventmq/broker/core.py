@@ -288,7 +288,7 @@ class Core(ABC):
             return
         try:
             body = v2.decode(frames[4], handler.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except msgspec.MsgspecError as error:
             raise InvalidMessageError(f"the body of {command.decode()}: {error}") from error
         getattr(self, handler.method)(frames[0], body)
 

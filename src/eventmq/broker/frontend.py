@@ -181,7 +181,7 @@ def plain_value(packed: bytes) -> Any:
     """What a job returned, as eMQP/1.0 has it: `true` for nothing. It came from a manager, so it may be anything."""
     try:
         value = v2.unpack(packed)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         return f"eventmq.InvalidResult: the value cannot be read: {error}"
     return True if value is None else value
 

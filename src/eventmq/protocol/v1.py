@@ -128,7 +128,7 @@ def parse_call(frame: bytes) -> Payload:
     """
     try:
         verb, payload = v2.decoded(_payload_decoder, frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise InvalidMessageError(f"the payload is not a job: {error}") from error
     if verb != "run":
         raise InvalidMessageError(f"the payload's verb is {verb[:40]!r}, expected 'run'")

@@ -355,7 +355,8 @@ def decode(body: bytes, type: type[B]) -> B:
 
 
 def decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], body: bytes | str) -> T:
-    """What the decoder makes of `body`. Lists in lists without end are as malformed as anything else.
+    """What the decoder makes of `body`. Lists in lists without end, and text that is none, are as malformed as anything
+    else.
 
     Raises:
         msgspec.MsgspecError: The bytes are not what it decodes.
@@ -364,6 +365,8 @@ def decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], body:
         return decoder.decode(body)  # type: ignore[arg-type]
     except RecursionError:
         raise msgspec.DecodeError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"text that is not UTF-8: {error}") from None
 
 
 def pack_options(options: Options) -> bytes:
