@@ -152,6 +152,7 @@ def test_options_make_a_copy() -> None:
         ({"priority": True}, "whole number"),
         ({"timeout": "soon"}, "timeout is 'soon', expected a duration"),
         ({"timeout": -1}, "timeout is -1"),
+        ({"soft_timeout": "5m", "timeout": 300}, "soft_timeout is '5m', expected less than timeout, 300"),
         ({"result_ttl": []}, "result_ttl is"),
         ({"crash_limit": 0}, "crash_limit is 0"),
         ({"tries": 3}, "has no option 'tries'; it has queue, priority"),

@@ -1,4 +1,4 @@
-"""Jobs that wait for a time: delayed, tried again, expired; and jobs that are called off."""
+"""Jobs that wait for a time: delayed, tried again, expired."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from world import World, job
 
 from eventmq import limits
 from eventmq.broker import retries
-from eventmq.broker.outbox import BACKEND
 from eventmq.protocol import v2
 
 
@@ -175,6 +174,7 @@ OS_ERROR = v2.Failure("builtins.FileNotFoundError", "no", "", ("builtins.OSError
         ({"retries": 1, "retry_not_on": ("builtins.OSError",)}, "failed", False),
         ({"retries": 1, "retry_on": ("builtins.KeyError",)}, "timeout", True),
         ({"retries": 1, "retry_timeout": False}, "timeout", False),
+        ({"retries": 1, "retry_not_on": ("builtins.OSError",)}, "timeout", False),
         ({"retries": 1, "retry_on": ("builtins.KeyError",)}, "retry", True),
     ],
 )
@@ -204,59 +204,3 @@ def test_a_job_that_has_not_begun_in_time_expires(world: World) -> None:
     assert [r.state for r in world.results(b"client")] == ["expired"]
     wait(world, 60)
     assert state(world, "long") == "running"
-
-
-# ---- called off ------------------------------------------------------------------------------------
-
-
-def cancel(world: World, *ids: str) -> dict[str, str]:
-    (sent,) = [s for s in world.client(b"c", b"CANCEL", v2.Cancel(1, list(ids))) if s.peer == b"c"]
-    answer: dict[str, str] = v2.decode(sent.frames[3], v2.Answer).answer
-    return answer
-
-
-def test_waiting_delayed_running_and_ended_jobs_can_be_called_off(world: World) -> None:
-    world.enqueue(job("ended"))
-    world.join(b"m", credit=2)
-    world.finish(b"m", *world.handed(b"m"))
-    world.enqueue(job("running"))
-    world.enqueue(job("waiting"), job("delayed", options=options(delay_s=60.0)))
-    running = world.handed(b"m")[-1]
-    world.clear()
-    assert cancel(world, "ended", "running", "waiting", "delayed", "nowhere") == {
-        "ended": "succeeded",
-        "running": "killed",
-        "waiting": "cancelled",
-        "delayed": "cancelled",
-        "nowhere": "unknown",
-    }
-    (kill,) = [s for s in world.sent if s.socket == BACKEND and s.frames[2] == b"KILL"]
-    assert v2.decode(kill.frames[3], v2.Kill).held == [v2.Held("running", running.lease)]
-    world.finish(b"m", running, limit=100)
-    wait(world, 61)
-    assert world.handed(b"m") == []
-    assert {state(world, id) for id in ("running", "waiting", "delayed")} == {"cancelled"}
-    assert cancel(world, "waiting") == {"waiting": "cancelled"}
-
-
-def test_a_job_that_is_only_in_the_store_can_be_called_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 2)
-    monkeypatch.setattr(limits, "TIMERS_MAX", 2)
-    world.enqueue(*(job(f"w{i}") for i in range(6)))
-    world.enqueue(*(job(f"d{i}", options=options(delay_s=5.0 + i)) for i in range(6)))
-    assert cancel(world, "w5", "d5", "w3") == {"w5": "cancelled", "d5": "cancelled", "w3": "cancelled"}
-    world.restart()
-    world.join(b"m", credit=100)
-    wait(world, 20)
-    assert [j.id for j in world.handed(b"m")] == ["w0", "w1", "w2", "w4", "d0", "d1", "d2", "d3", "d4"]
-
-
-def test_a_cancelled_job_stays_cancelled_though_its_manager_still_runs_it(world: World) -> None:
-    world.join(b"m", credit=1)
-    world.enqueue(job("a"))
-    (handed,) = world.handed(b"m")
-    cancel(world, "a")
-    world.restart()
-    (verdict,) = world.join(b"m", held=[v2.Held("a", handed.lease)])
-    assert verdict.verdict == "done"
-    assert state(world, "a") == "cancelled"

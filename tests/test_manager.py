@@ -13,8 +13,8 @@ from eventmq.protocol.v2 import Failure, Held, Job, Outcome, Verdict
 from eventmq.workers import backlog, effects, foreman, messages, pool, session
 from eventmq.workers.foreman import Foreman, Rules
 from eventmq.workers.lookahead import KNOWN_AFTER, Lookahead
-from eventmq.workers.pool import Death
 from eventmq.workers.session import Identity
+from eventmq.workers.worker import Death
 
 TINY_S = 0.000_01
 SIGKILL = "signal 9 (SIGKILL)"
@@ -36,6 +36,8 @@ class Manager:
         self.foreman.start()
         self.sent = 0
         self.leases = 0
+        self.asked: list[tuple[int, int | None]] = []
+        self.terminated: list[int] = []
         self.killed: list[int] = []
         self.spawned: list[int] = []
         self.told: list[tuple[int, messages.Command]] = []
@@ -61,6 +63,10 @@ class Manager:
         match effect:
             case effects.Spawn(worker):
                 self.spawned.append(worker)
+            case effects.Stop(worker, lease):
+                self.asked.append((worker, lease))
+            case effects.Terminate(worker):
+                self.terminated.append(worker)
             case effects.Kill(worker):
                 self.killed.append(worker)
             case effects.Tell(worker, message):
@@ -626,16 +632,173 @@ def test_beats_carry_the_credit(manager: Manager) -> None:
     assert beat.count == 2
 
 
-def test_kill_stops_what_runs_and_tells_nothing(manager: Manager) -> None:
+# ---- stopping hand-outs ---------------------------------------------------------------------------------
+
+
+def kill(manager: Manager, *jobs: Job, grace_s: float = 0.0) -> None:
+    manager.hears(b"KILL", v2.Kill([Held(job.id, job.lease) for job in jobs], grace_s))
+
+
+def told(manager: Manager) -> dict[str, str]:
+    """States told since last asked, by job."""
+    return {outcome.id: outcome.state for outcome in manager.outcomes().values()}
+
+
+def test_without_a_grace_what_runs_is_killed_at_once(manager: Manager) -> None:
     (job,) = manager.request(1)
     manager.begin(1, job)
-    manager.hears(b"KILL", v2.Kill([Held(job.id, job.lease)]))
-    assert manager.killed == [1]
+    kill(manager, job)
+    assert (manager.asked, manager.terminated, manager.killed) == ([], [], [1])
     manager.dies(1, running=job)
-    assert manager.outcomes() == {}
+    assert told(manager) == {job.id: "killed"}
     assert manager.limit() == 2, "while the replacement starts there is one worker"
     manager.ready(3)
     assert manager.limit() == 3
+
+
+def test_what_runs_is_asked_then_terminated_then_killed(manager: Manager) -> None:
+    (job,) = manager.request(1)
+    manager.begin(1, job)
+    kill(manager, job, grace_s=4.0)
+    assert manager.asked == [(1, job.lease)], "at once"
+    manager.pass_time(1.8)
+    assert manager.terminated == []
+    manager.pass_time(0.4)
+    assert (manager.terminated, manager.killed) == ([1], [])
+    manager.pass_time(1.5)
+    assert manager.killed == []
+    manager.pass_time(0.5)
+    assert (manager.asked, manager.terminated, manager.killed) == ([(1, job.lease)], [1], [1]), "each once"
+    assert told(manager) == {}, "not before it is over"
+    manager.dies(1, running=job)
+    assert told(manager) == {job.id: "killed"}
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(0.0, "stopped"), (2.5, "terminated")])
+def test_a_worker_whose_job_stops_works_on(manager: Manager, after_s: float, state: str) -> None:
+    (job,) = manager.request(1)
+    manager.begin(1, job)
+    kill(manager, job, grace_s=4.0)
+    manager.pass_time(after_s)
+    manager.done(1, job)
+    assert told(manager) == {job.id: state}
+    manager.pass_time(4)
+    assert (manager.killed, manager.spawned) == ([], [1, 2])
+    assert manager.request(2)[0] in [job for jobs in manager.given().values() for job in jobs]
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(0.0, "stopped"), (2.5, "terminated")])
+def test_a_worker_that_dies_of_it_is_no_crash(manager: Manager, after_s: float, state: str) -> None:
+    (job,) = manager.request(1)
+    manager.begin(1, job)
+    kill(manager, job, grace_s=4.0)
+    manager.pass_time(after_s)
+    manager.dies(1, running=job, text="exit code 1")
+    assert told(manager) == {job.id: state}
+
+
+def test_what_waits_behind_it_is_given_back_and_not_charged(manager: Manager) -> None:
+    manager.train()
+    manager.request(6)
+    first, second, third = manager.given()[1]
+    manager.begin(1, first)
+    kill(manager, first, second, grace_s=0.2)
+    assert (1, messages.Return()) in manager.told
+    manager.returned(1, third)
+    manager.pass_time(0.3)
+    manager.dies(1, running=first)
+    assert told(manager) == {first.id: "killed", second.id: "returned"}
+    assert third in manager.given()[2]
+
+
+def test_one_that_waits_here_is_returned_and_one_that_is_not_here_is_none_of_ours(manager: Manager) -> None:
+    jobs = manager.request(3, "slow")
+    assert manager.given().keys() == {1, 2}
+    kill(manager, jobs[2], Job("other", "default", "t.f", b"", lease=99), grace_s=4.0)
+    assert told(manager) == {jobs[2].id: "returned"}
+    manager.done(1, jobs[0])
+    assert manager.given() == {}
+
+
+def test_one_that_begins_before_it_is_given_back_is_asked_then(manager: Manager) -> None:
+    manager.train()
+    manager.request(4)
+    first, second = manager.given()[1]
+    manager.begin(1, first)
+    kill(manager, second, grace_s=4.0)
+    assert manager.asked == []
+    manager.done(1, first)
+    manager.begin(1, second)
+    manager.turn()
+    assert manager.asked == [(1, second.lease)]
+
+
+def test_a_second_order_gives_less_time_and_never_more(manager: Manager) -> None:
+    (job,) = manager.request(1)
+    manager.begin(1, job)
+    kill(manager, job, grace_s=4.0)
+    manager.pass_time(1.0)
+    kill(manager, job, grace_s=40.0)
+    manager.pass_time(1.2)
+    assert manager.terminated == [1]
+    kill(manager, job, grace_s=0.0)
+    assert manager.killed == [1]
+
+
+def test_a_new_session_changes_nothing_about_what_is_being_stopped(manager: Manager) -> None:
+    (job,) = manager.request(1)
+    manager.begin(1, job)
+    kill(manager, job, grace_s=4.0)
+    for verdict in ("done", "keep"):
+        manager.hears(b"REFUSED", v2.Refused(0, "unknown_peer"))
+        manager.accept(Verdict(job.id, job.lease, verdict))
+        manager.turn()
+    assert manager.killed == []
+    manager.done(1, job)
+    assert told(manager) == {job.id: "stopped"}
+
+
+def test_a_timeout_counts_while_it_is_being_stopped(manager: Manager) -> None:
+    (job,) = manager.request(1, options=v2.pack(v2.Options(timeout_s=1.0)))
+    manager.begin(1, job)
+    kill(manager, job, grace_s=100.0)
+    manager.pass_time(1.2)
+    assert manager.killed == [1]
+    manager.dies(1, running=job)
+    assert told(manager) == {job.id: "killed"}
+
+
+def test_draining_tells_the_workers_and_a_job_that_asks_for_a_retry_is_handed_out_again(manager: Manager) -> None:
+    first, second = manager.request(2)
+    manager.begin(1, first)
+    manager.begin(2, second)
+    manager.foreman.drain(manager.now)
+    manager.turn()
+    assert manager.asked == [(1, None), (2, None)]
+    again = [Outcome(first.id, first.lease, "retry"), Outcome(second.id, second.lease, "retry", delay_s=60.0)]
+    for worker, outcome in enumerate(again, 1):
+        del manager.boards[worker]
+        manager.foreman.on_event(worker, messages.Done([outcome]), manager.now)
+    manager.turn()
+    assert told(manager) == {first.id: "returned", second.id: "retry"}, "who wants a delay wants a retry"
+
+
+def test_progress_is_passed_on_the_latest_of_each_turn(manager: Manager) -> None:
+    first, second = manager.request(2)
+    for worker, job, value in ((1, first, b"\x01"), (2, second, b"\x05"), (1, first, b"\x02")):
+        manager.foreman.on_event(worker, messages.Progress(job.lease, value), manager.now)
+    manager.foreman.on_event(1, messages.Progress(77, b"\x01"), manager.now)
+    manager.turn()
+    (frames,) = manager._take(b"PROGRESS")
+    assert v2.decode(frames[3], v2.Progress).reports == [
+        v2.Report(first.id, first.lease, b"\x02"),
+        v2.Report(second.id, second.lease, b"\x05"),
+    ]
+    manager.turn()
+    assert manager._take(b"PROGRESS") == []
+
+
+# ---- odds and ends --------------------------------------------------------------------------------------
 
 
 def test_garbage_from_the_router_is_reported_and_ignored(manager: Manager) -> None:

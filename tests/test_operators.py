@@ -386,7 +386,7 @@ def test_jobs_are_cancelled_here_as_by_a_client(world: World) -> None:
     world.join(b"m", credit=1)
     world.enqueue(job("running"), job("waiting"))
     told = ask(world, "CANCEL", ids=["running", "waiting", "nobody"])
-    assert told == {"running": "killed", "waiting": "cancelled", "nobody": "unknown"}
+    assert told == {"running": "stopping", "waiting": "cancelled", "nobody": "unknown"}
     assert any(each.frames[2] == b"KILL" for each in world.sent)
     world.restart()
     assert len(ids(world, state="cancelled")) == 2

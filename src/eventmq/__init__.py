@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         JobRefused,
         JobTimeout,
         QueueFull,
+        SoftTimeout,
+        Terminated,
     )
     from eventmq.workers.context import current_job
 
@@ -58,6 +60,8 @@ __all__ = [
     "JobTimeout",
     "QueueFull",
     "Retry",
+    "SoftTimeout",
+    "Terminated",
     "adefer_job",
     "configure",
     "current_job",

@@ -63,6 +63,21 @@ class InvalidSchedule(EnqueueError, ValueError):
     cron."""
 
 
+# ---- in a job ---------------------------------------------------------------------------------
+
+
+class SoftTimeout(EventMQError):
+    """Raised once inside a job that has run for its `soft_timeout`, so that it can clean up before its `timeout`.
+
+    An `Exception`: `except Exception: rollback(); raise` does what it should. Who swallows it is killed at `timeout`.
+    """
+
+
+class Terminated(BaseException):
+    """Raised inside a job that was cancelled and did not stop when it was asked, so that its `finally` blocks run. What
+    it does not leave soon is killed. Not an `Exception`: it is not for handling."""
+
+
 # ---- outcomes ---------------------------------------------------------------------------------
 
 
@@ -91,7 +106,7 @@ class JobFailed(JobError):
 
 
 class JobTimeout(JobFailed):
-    """The job ran longer than its `timeout` and was killed."""
+    """The job ran longer than its `timeout` and was killed, or let out the `SoftTimeout` of its `soft_timeout`."""
 
 
 class JobCrashed(JobFailed):

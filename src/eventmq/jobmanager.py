@@ -26,9 +26,9 @@ from eventmq.net.tuning import tune
 from eventmq.settings import Settings
 from eventmq.workers import effects, messages
 from eventmq.workers.foreman import Foreman, Rules
-from eventmq.workers.pool import Death
 from eventmq.workers.process import WorkerProcess, death_of
 from eventmq.workers.session import Identity
+from eventmq.workers.worker import Death
 
 log = logging.getLogger("eventmq.jobmanager")
 
@@ -81,7 +81,14 @@ class JobManager:
         workers = concurrent_jobs or os.cpu_count() or 1
         self._broker_addr = broker_addr
         self._setup = messages.Setup(
-            sys.path, list(modules), subprocess_setup_func, job_entry_func, job_exit_func, allow_any_callable, log_level
+            sys.path,
+            list(modules),
+            subprocess_setup_func,
+            job_entry_func,
+            job_exit_func,
+            allow_any_callable,
+            log_level,
+            job_timeout_s,
         )
         host, pid = socket.gethostname(), os.getpid()
         about = {"host": host, "pid": pid, "workers": workers}
@@ -205,6 +212,12 @@ class JobManager:
                     self._tell(worker, message)
                 case effects.Spawn(worker):
                     self._spawn(worker)
+                case effects.Stop(worker, lease):
+                    if worker in self._processes:
+                        self._processes[worker].board.ask_to_stop(lease)
+                case effects.Terminate(worker):
+                    if worker in self._processes:
+                        self._processes[worker].terminate()
                 case effects.Kill(worker):
                     if worker in self._processes:
                         self._processes[worker].kill()

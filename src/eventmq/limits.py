@@ -71,6 +71,12 @@ TRACEBACK_CHARS_MAX = 32_000
 VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 """Result of one job, encoded."""
 
+PROGRESS_BYTES_MAX = 1_024
+"""How far a running job is, encoded. The Router keeps one for each running job."""
+
+CANCELS_MAX = 10_000
+"""CANCELs that wait for runs to stop, over all clients; those beyond are answered at once."""
+
 # ---- memory ----------------------------------------------------------------------------------
 
 HEAD_JOBS_MAX = 100_000
@@ -179,6 +185,19 @@ STUCK_S = 0.010
 
 KILL_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL when a worker process is asked to stop."""
+
+CANCEL_GRACE_S = 5.0
+"""How long a cancelled job has to stop before it is killed, unless whoever cancels it says otherwise. SIGTERM comes
+after half of it."""
+
+CANCEL_GRACE_S_MAX = 3600.0
+"""Longest such time."""
+
+CANCEL_ANSWER_S = 3.0
+"""A CANCEL is answered so long after the grace even if nobody has said how the run ended."""
+
+PROGRESS_S = 0.25
+"""A worker tells how far its job is at most this often: often enough to watch, and nothing for the Router."""
 
 DRAIN_S = 30.0
 """How long SIGTERM lets running jobs finish before they are given back."""

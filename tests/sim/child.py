@@ -21,6 +21,9 @@ PIPE_S = 0.00005
 
 FLUSH_S = 0.001
 
+HEEDS = {"stop": 0.4, "terminate": 0.5}
+"""Share of the runs that end when they are asked, and of the others when they are terminated."""
+
 
 class Child:
     """One worker process and its manager's end of the socketpair.
@@ -29,6 +32,7 @@ class Child:
         events: What the manager can read.
         death: How it died, once the manager can see it.
         running: Its board: lease and start of the job that runs.
+        unwanted: Its board: lease of the job that is to stop.
         board: Its board: outcomes.
     """
 
@@ -42,6 +46,7 @@ class Child:
         self.death: tuple[str, bool] | None = None
         self.running: tuple[int, float] | None = None
         self.board: list[v2.Outcome] = []
+        self.unwanted = 0
         self.alive = True
         self._commands: deque[messages.Command] = deque()
         self._jobs: deque[v2.Job] = deque()
@@ -59,6 +64,24 @@ class Child:
     def tell(self, message: bytes) -> None:
         self._commands_free = max(self._commands_free, self.timeline.now + PIPE_S * self.rng.uniform(0.5, 2.0))
         self.timeline.at(self._commands_free, self._hear, messages.decode_command(message))
+
+    def stop(self, lease: int | None) -> None:
+        """The job of this lease is to stop; None: the manager drains."""
+        self.unwanted = lease or self.unwanted
+        if self._current is not None and lease in (None, self._current[0].lease):
+            self._heed("stop", "retry" if lease is None else "stop")
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self._current is not None and self._current[0].lease == self.unwanted:
+            self._heed("terminate", "stop")
+
+    def _heed(self, asked: str, how: str) -> None:
+        """The job that runs may do as it is asked, in its own time."""
+        assert self._current is not None
+        _, run, gil = self._current
+        if not gil and self.rng.random() < HEEDS[asked]:
+            self.timeline.after(self.rng.choice((0.001, 0.1, 1.0)), self._finish, run, how)
 
     def die(self, how: str, clean: bool = False) -> None:
         """The process ends here. What it has written is read by the manager before it sees the end."""
@@ -190,6 +213,8 @@ class Child:
     def _steward(self, run: Run) -> None:
         if not self.alive or self._current is None or self._current[1] is not run:
             return
+        if self.rng.random() < 0.2:
+            self._send(messages.Progress(run.lease, v2.pack(run.attempt)))
         self._flush(clear=False)
         while self._commands:
             self._obey(self._commands.popleft())

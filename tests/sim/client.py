@@ -109,7 +109,8 @@ class ClientProcess:
             ids = self.rng.choice((self.rng.sample(batch.ids, self.rng.randint(1, len(batch.ids))), older))
             self.truth.cancelled.update(ids)
             self.timeline.say(f"{self.name} cancels {ids}")
-            exchange.cancel(ids, self.timeline.now + TIMEOUT_S)
+            grace_s = self.rng.choice((0.0, 0.5, 5.0))
+            exchange.cancel(ids, grace_s, self.timeline.now + TIMEOUT_S + grace_s)
             self.wake()
 
     def _react(self, batch: Batch) -> None:

@@ -20,6 +20,7 @@ COMMANDS = (
     b"REQUEST",
     b"INFORM",
     b"REPLY",
+    b"PROGRESS",
     b"READY",
     b"HEARTBEAT",
     b"WAIT",

@@ -7,8 +7,8 @@ from random import Random
 
 from eventmq.workers import effects
 from eventmq.workers.foreman import Foreman, Rules
-from eventmq.workers.pool import Death
 from eventmq.workers.session import Identity
+from eventmq.workers.worker import Death
 from sim.child import Child
 from sim.network import Dealer, Host, Network
 from sim.timeline import Timeline, Violation, Waker
@@ -168,6 +168,12 @@ class ManagerProcess:
                         self.children[worker].tell(message)
                 case effects.Spawn(worker):
                     self.children[worker] = Child(self.timeline, self.rng, self.truth, self.name, self.wake)
+                case effects.Stop(worker, lease):
+                    if worker in self.children:
+                        self.children[worker].stop(lease)
+                case effects.Terminate(worker):
+                    if worker in self.children:
+                        self.children[worker].terminate()
                 case effects.Kill(worker):
                     if worker in self.children:
                         self.children[worker].die("signal 9 (SIGKILL)")

@@ -18,6 +18,7 @@ from eventmq.broker.intake import Intake
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import Outbox
 from eventmq.broker.pool import Manager
+from eventmq.broker.stops import Stops
 from eventmq.client.exchange import Exchange
 from eventmq.workers.pool import Pool
 from eventmq.workers.session import NOTHING, News, SessionV2
@@ -239,6 +240,16 @@ def cancelled_and_running(right: Method) -> Method:
     return send
 
 
+@plant(Stops, "ask")
+def stop_claimed(right: Method) -> Method:
+    """A client is told that a run was killed when the order to do so is sent."""
+
+    def ask(self: Any, peer: Any, n: int, answer: dict[str, str]) -> bool:
+        return bool(right(self, peer, n, {id: word or "killed" for id, word in answer.items()}))
+
+    return ask
+
+
 # ---- queues and timers -----------------------------------------------------------------------------------
 
 
@@ -299,7 +310,7 @@ def gap_not_seen(right: Method) -> Method:
     return on_request
 
 
-@plant(Pool, "discard")
+@plant(Pool, "stop")
 def kill_ignored(right: Method) -> Method:
     """A manager goes on with what it is told to stop."""
     return nothing

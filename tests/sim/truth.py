@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         value: What it returned; None = it did not return.
-        how: `ok`, `fail`, `retry`, or `cut` when its worker died under it.
+        how: `ok`, `fail`, `retry`, `stop` when it did as it was asked, or `cut` when its worker died under it.
     """
 
     manager: str
@@ -66,7 +66,7 @@ class Truth:
         acked: Jobs whose client was told that they are stored, by id: when.
         results: What clients were told, by id.
         cancelled: Jobs that somebody wanted cancelled.
-        killed: Hand-outs that their manager was told to stop: when.
+        killed: Hand-outs that their manager was told to stop: when, and when they were to be killed.
         repeats: Runs that were not the first of their job, and no retries.
     """
 
@@ -77,7 +77,7 @@ class Truth:
     acked: dict[str, float] = field(default_factory=dict)
     results: dict[str, v2.Result] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
-    killed: dict[int, float] = field(default_factory=dict)
+    killed: dict[int, tuple[float, float]] = field(default_factory=dict)
     repeats: int = 0
 
     def cause(self, what: str, subject: str, lasting_s: float = 0.0) -> None:
@@ -105,11 +105,9 @@ class Truth:
     def end(self, id: str, run: Run, how: str) -> None:
         run.ended, run.how = self.timeline.now, how
         if how != "cut":
-            unwanted = self.killed.get(run.lease)
-            if unwanted is not None and run.began < unwanted < run.ended - 1.0:
-                raise Violation(
-                    f"{id} {run.lease:#x} went on for {run.ended - unwanted:.2f} s after it was to be killed"
-                )
+            told, dead = self.killed.get(run.lease, (0.0, 0.0))
+            if run.began < told and dead < run.ended - 1.0:
+                raise Violation(f"{id} {run.lease:#x} went on for {run.ended - dead:.2f} s after it was to be killed")
         self.timeline.say(f"END {id} {run.lease:#x} at {run.manager}: {how}")
 
     def _excuse(self, manager: str, job: v2.Job, earlier: list[Run]) -> None:

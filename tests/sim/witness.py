@@ -16,12 +16,16 @@ from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.backlog import key
 from eventmq.broker.outbox import BACKEND, FRONTEND, Send
+from eventmq.broker.stops import UNCONFIRMED
 from eventmq.protocol import v2
 from eventmq.router import Router
 from sim import places
 from sim.disk import Disk
 from sim.timeline import Timeline, Violation
 from sim.truth import Truth
+
+ENDS = {"stopped", "terminated", "killed", UNCONFIRMED}
+"""What a CANCEL is told of the run of a job that it has ended."""
 
 REPLAY_EVERY = 16
 """A Router is started on a copy of the store after every so many turns that changed something."""
@@ -106,7 +110,8 @@ class Witness:
         self._managers: dict[bytes, Announced] = {}
         self._sessions: dict[bytes, Session] = {}
         self._requests: dict[tuple[bytes, int], list[str]] = {}
-        self._cancels: dict[tuple[bytes, int], list[str]] = {}
+        self._cancels: dict[tuple[bytes, int], dict[str, bool]] = {}
+        self._stopping: set[int] = set()
         self._informed: dict[str, int] = {}
         self._ledger: object = None
         self._lease = 0
@@ -127,13 +132,17 @@ class Witness:
     def manager_reads(self, manager: str, frames: list[bytes]) -> None:
         """Hand-outs that it is told to stop."""
         unwanted: list[int] = []
+        grace_s = 0.0
         if frames[2] == b"KILL":
-            unwanted = [held.lease for held in v2.decode(frames[3], v2.Kill).held]
+            kill = v2.decode(frames[3], v2.Kill)
+            unwanted, grace_s = [held.lease for held in kill.held], kill.grace_s
         elif frames[2] == b"ACK" and v2.unpack(frames[3])[0] == self._informed.get(manager):
             verdicts = v2.decode(frames[3], v2.Informed).verdicts
             unwanted = [verdict.lease for verdict in verdicts if verdict.verdict == "kill"]
         for lease in unwanted:
-            self.truth.killed.setdefault(lease, self.timeline.now)
+            now = self.timeline.now
+            told, dead = self.truth.killed.get(lease, (now, now + grace_s))
+            self.truth.killed[lease] = told, min(dead, now + grace_s)
 
     def on_boot(self, router: Router) -> None:
         self._ledger = router.ledger
@@ -162,10 +171,10 @@ class Witness:
                 self._judge_moves(before, heard)
             if self.turns % REPLAY_EVERY == 0:
                 places.replay(router, self.disk, self.timeline.now, self.timeline.wall)
+        self._judge_kills(before, sends)
         for send in sends:
             if send.frames[1] == v2.VERSION:
                 self._judge_send(router, send, before, heard)
-        self._judge_kills(before, sends)
         self._lease = max([self._lease, *self._leases])
         self._leases.clear()
 
@@ -188,7 +197,7 @@ class Witness:
             case v2.Request():
                 self._requests[peer, body.n] = [job.id for job in body.jobs]
             case v2.Cancel():
-                self._cancels[peer, body.n] = body.ids
+                self._cancels.setdefault((peer, body.n), {id: id in self.jobs for id in body.ids})
                 heard.cancels.update(body.ids)
             case v2.Inform():
                 heard.informs[peer, body.n] = body
@@ -207,6 +216,8 @@ class Witness:
     def _look(self, router: Router) -> None:
         """All jobs, ended ones from the store, live ones from store and memory."""
         leases, live = router.ledger.leases, router.ledger.live
+        if not router.ledger.progress.keys() <= leases.keys():
+            raise Violation("progress is kept of a job that does not run")
         jobs = {}
         for job, _, put_off, end in self.disk.rows():
             if end is not None:
@@ -298,7 +309,7 @@ class Witness:
                 for result in v2.decode(body, v2.Results).results:
                     self._judge_result(result)
             elif (peer, first) in self._cancels:
-                self._judge_cancelled(v2.decode(body, v2.Answer), before)
+                self._judge_cancelled(peer, v2.decode(body, v2.Answer))
         elif send.socket == BACKEND and command == b"REQUEST":
             self._judge_hand_out(router, peer, v2.decode(body, v2.Request))
         elif send.socket == BACKEND and command == b"ACK":
@@ -309,8 +320,12 @@ class Witness:
                 self._judge_verdicts(router.ledger.epoch, peer, v2.decode(body, v2.Informed), before, heard)
 
     def _judge_ack(self, peer: bytes, ack: v2.Ack) -> None:
+        for id, was_there in self._cancels.get((peer, ack.n), {}).items():
+            record = self.disk.record(id)
+            if record is not None and record.state not in lifecycle.TERMINAL and was_there:
+                raise Violation(f"CANCEL of {id} is ACKed, and what is durable is {record}")
         refused = {refusal.id for refusal in ack.refusals}
-        for id in self._requests[peer, ack.n]:
+        for id in self._requests.get((peer, ack.n), ()):
             if id[: limits.ID_CHARS_MAX] not in refused and not self.disk.has(id):
                 raise Violation(f"{id} is ACKed to {peer.decode()} and not durable")
 
@@ -325,14 +340,18 @@ class Witness:
             raise Violation(f"a client is told {result}, and what is durable is {record}")
         self.truth.check_result(result)
 
-    def _judge_cancelled(self, answer: v2.Answer, before: dict[str, View]) -> None:
+    def _judge_cancelled(self, peer: bytes, answer: v2.Answer) -> None:
+        was_there = self._cancels[peer, answer.n]
         for id, told in answer.answer.items():
             record = self.disk.record(id)
             state = "unknown" if record is None else record.state
-            if told == state or (told == lifecycle.UNKNOWN and id not in before):
-                continue  # of that turn, it may have come behind the CANCEL
-            if state != {"killed": lifecycle.CANCELLED}.get(told, told):
+            if told == state or (told == lifecycle.UNKNOWN and not was_there[id]):
+                continue  # it came behind the CANCEL
+            if state != (lifecycle.CANCELLED if told in ENDS else told):
                 raise Violation(f"CANCEL of {id} is answered {told}, and what is durable is {record}")
+            going_on = [run for run in self.truth.runs.get(id, []) if run.lease in self._stopping and not run.ended]
+            if going_on and told != UNCONFIRMED:
+                raise Violation(f"CANCEL of {id} is answered {told}, and it runs: {going_on}")
 
     def _judge_kills(self, before: dict[str, View], sends: list[Send]) -> None:
         """Who runs a job that is cancelled is told."""
@@ -342,6 +361,7 @@ class Witness:
             if send.frames[1:3] == [v2.VERSION, b"KILL"]
             for held in v2.decode(send.frames[3], v2.Kill).held
         }
+        self._stopping.update(lease for _, lease in told)
         for id, old in before.items() if self.jobs is not before else ():
             if old.lease and self.jobs[id].state == lifecycle.CANCELLED and (old.holder, old.lease) not in told:
                 raise Violation(f"{id} was cancelled, and {old.holder!r}, who runs it, was not told: {old}")
@@ -402,6 +422,9 @@ class Witness:
             if verdict == "keep" and kept[id] != lease:
                 continue  # the same INFORM named a later hand-out of it, too
             mine = new is not None and new.lease == lease and new.holder == peer
+            stopping = new is not None and new.state == lifecycle.CANCELLED and lease in self._stopping
+            if verdict == "keep" and stopping:
+                continue  # its end is awaited
             if mine != (verdict == "keep"):
                 raise Violation(f"verdict {verdict} on {id} {lease:#x}, and it is {new}")
             before_restart = old is not None and old.lease < lease < epoch << 32

@@ -57,6 +57,7 @@ def _fault_of_options(job: Job) -> Refusal | None:
         options.due,
         options.expires_s or 0.0,
         options.unique_for_s or 0.0,
+        options.soft_timeout_s or 0.0,
         *options.retry_delays_s,
     )
     if not all(0.0 <= each <= limits.FUTURE_S_MAX and math.isfinite(each) for each in times):

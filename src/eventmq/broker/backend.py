@@ -30,6 +30,7 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"READY"): Handler("on_credit", v2.Ready),
     (v2.VERSION, b"REPLY"): Handler("on_outcomes", v2.Reply),
     (v2.VERSION, b"HEARTBEAT"): Handler("on_beat", v2.Beat),
+    (v2.VERSION, b"PROGRESS"): Handler("on_progress", v2.Progress),
     (v2.VERSION, b"DISCONNECT"): Handler("on_leaving", v2.Empty),
     (v2.VERSION, b"KBYE"): Handler("on_gone", v2.Empty),
 }
@@ -115,14 +116,17 @@ class Backend(Core):
         self.commit()
         manager = self._join(sender, 2, incarnation, body.queues, body.fair)
         manager.about = body.about
-        verdicts = [
-            v2.Verdict(held.id, held.lease, self.ledger.adopt(held.id, held.lease, manager, self.now))
-            for held in body.held
-        ]
+        unwanted = self.stops.came_back(incarnation, body.held)
+        verdicts = [v2.Verdict(held.id, held.lease, self._verdict(held, unwanted, manager)) for held in body.held]
         if before is not None:
             self.ledger.give_back(self.ledger.held_by(before))
         self.note("info", "manager_here", f"job manager {body.name} is here, holding {len(body.held)} jobs")
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
+        for held in unwanted:
+            self.stops.order(held.id, self.now, self.pool, self.outbox)
+
+    def _verdict(self, held: v2.Held, unwanted: list[v2.Held], manager: Manager) -> str:
+        return "keep" if held in unwanted else self.ledger.adopt(held.id, held.lease, manager, self.now)
 
     def _forget_namesake(self, incarnation: Incarnation) -> None:
         """A manager of this name whose connection is gone was replaced by this one: no need to wait longer for it."""
@@ -234,7 +238,13 @@ class Backend(Core):
         self._allow(manager, body.limit)
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Ack(body.n)))
 
+    def on_progress(self, sender: PeerId, body: v2.Progress) -> None:
+        """How far jobs at an eMQP/2.0 manager are."""
+        self.ledger.tell_progress(body.reports, self.heard(sender))
+
     def _settle(self, manager: Manager, outcomes: list[Outcome]) -> None:
+        if self.stops.runs:
+            outcomes = self.stops.settle(outcomes, manager.incarnation)
         self.ledger.settle(outcomes, manager, self.now, self.wall)
 
     # ---- liveness ------------------------------------------------------------------------------------
@@ -265,6 +275,7 @@ class Backend(Core):
         """Forgets a manager; what it held waits again, and may have run in part."""
         held = self.ledger.held_by(manager)
         self.ledger.give_back(held, begun=True)
+        self.stops.lose(manager.incarnation)
         self.outbox.drop(manager)
         self.pool.remove(manager)
         self.ledger.changes.facts[fact_of(manager.incarnation)] = None
@@ -288,6 +299,7 @@ class Backend(Core):
             elif self.now - manager.told >= self.beat_s(manager.wire):
                 self._tell(manager)
         self._give_up_1_0()
+        self.stops.expire(self.now)
         if drained:
             self.clean_up_dead_workers()
             self.clean_up_dead_schedulers()

@@ -23,6 +23,7 @@ from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
 from eventmq.broker.schedule import Scheduler
 from eventmq.broker.schedules import Schedules
+from eventmq.broker.stops import Stops
 from eventmq.broker.waiters import Waiters
 from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
@@ -63,6 +64,7 @@ class Core(ABC):
         schedulers: The schedulers by connection.
         scheduler_queue: Their connections, in the order to use them.
         waiters: Clients that wait for outcomes.
+        stops: Cancelled jobs whose runs are being stopped.
         outbox: What this turn wants sent.
         turns: Turns of the loop since the start.
         questions: What is to be answered after the commit: what it costs in rows of the store, and how.
@@ -88,6 +90,7 @@ class Core(ABC):
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
         self.waiters = Waiters()
+        self.stops = Stops()
         self.outbox = Outbox()
         self.questions: deque[tuple[int, Callable[[], None]]] = deque()
         self.notes: list[Note] = []
@@ -156,7 +159,8 @@ class Core(ABC):
                 self.reply_1_0(peer, result)
             for manager, held in ledger.kills:
                 if manager.wire == 2:
-                    self.outbox.send(BACKEND, manager.id, v2.encode(b"KILL", v2.Kill([held])))
+                    self.stops.begin(held, manager.incarnation, self.now, limits.CANCEL_GRACE_S)
+                    self.stops.order(held.id, self.now, self.pool, self.outbox)
         ledger.applied()
 
     def _start_over(self, error: StorageFull) -> None:
@@ -172,6 +176,7 @@ class Core(ABC):
         self.expected = self._known_managers()
         self.hold_until = self.now + self.policy.reconcile_s
         self.outbox = Outbox()
+        self.stops = Stops()
         self.questions.clear()
 
     def _open_ledger(self, first_lease: int = 0) -> Ledger:
@@ -188,6 +193,7 @@ class Core(ABC):
 
     def _answer_questions(self) -> None:
         """As many as a turn has time for, in order; memory and store agree now."""
+        self.stops.answer(self.outbox)
         left = limits.TURN_ANSWERS
         while self.questions and left > 0:
             cost, answer = self.questions.popleft()

@@ -16,6 +16,7 @@ from eventmq.broker.core import Handler, Handlers
 from eventmq.broker.outbox import FRONTEND
 from eventmq.broker.pool import PeerId
 from eventmq.broker.scheduling import Scheduling
+from eventmq.broker.stops import UNCONFIRMED
 from eventmq.errors import REASONS, InvalidMessageError
 from eventmq.protocol import scheduling, v1, v2
 from eventmq.store.base import Record
@@ -121,13 +122,30 @@ class Frontend(Scheduling):
                 self.waiters.add(id, sender)
 
     def on_cancel(self, sender: PeerId, body: v2.Cancel) -> None:
-        """A client's CANCEL: durable when it is answered. What runs is killed; no late outcome counts."""
+        """A client's CANCEL. The jobs have ended when this turn is durable, and no late outcome counts; the answer
+        waits for the runs that have to be stopped."""
         if len(body.ids) > limits.BATCH_JOBS_MAX:
             text = f"{len(body.ids)} jobs in one CANCEL, the limit is {limits.BATCH_JOBS_MAX}"
             self.send_refused(FRONTEND, sender, body.n, "too_large", text)
             return
-        answer = {id: self.ledger.cancel(id, self.wall) for id in dict.fromkeys(body.ids)}
-        self.outbox.send(FRONTEND, sender, v2.encode(b"REPLY", v2.Answer(body.n, answer)))
+        grace_s = min(max(body.grace_s, 0.0), limits.CANCEL_GRACE_S_MAX)
+        again = [id for id in body.ids if id in self.stops.runs]
+        answer = {id: self._end_or_stop(id, grace_s) for id in dict.fromkeys(body.ids)}
+        for id in again:
+            self.stops.order(id, self.now, self.pool, self.outbox, grace_s)
+        if self.stops.ask(sender, body.n, answer):
+            self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n)))
+
+    def _end_or_stop(self, id: str, grace_s: float) -> str:
+        """Ends one job; what the client is told of it, "" = that depends on how its run ends."""
+        word = self.ledger.cancel(id, self.wall)
+        if word == lifecycle.STOPPING:
+            manager, held = self.ledger.kills[-1]
+            if manager.wire == 1:
+                return UNCONFIRMED  # eMQP/1.0 has no word for it: it runs to its end
+            self.stops.begin(held, manager.incarnation, self.now, grace_s)
+            return ""
+        return "" if word == lifecycle.CANCELLED and id in self.stops.runs else word
 
     def on_info(self, sender: PeerId, body: v2.Info) -> None:
         """A client's INFO."""
@@ -160,6 +178,7 @@ class Frontend(Scheduling):
             "started": self.started_at(lease[2]) if lease else None,
             "finished": record.finished or None,
             "run_s": record.run_s if record.finished else None,
+            "progress": opened(self.ledger.progress.get(job.id, b"")),
             "worker": lease[1].incarnation.name if lease else record.worker or None,
             "failure": {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
             if failure
@@ -178,12 +197,17 @@ class Frontend(Scheduling):
 
 
 def plain_value(packed: bytes) -> Any:
-    """What a job returned, as eMQP/1.0 has it: `true` for nothing. It came from a manager, so it may be anything."""
+    """What a job returned, as eMQP/1.0 has it: `true` for nothing."""
+    value = opened(packed)
+    return True if value is None else value
+
+
+def opened(packed: bytes) -> Any:
+    """What a manager has packed, which may be anything; None = nothing."""
     try:
-        value = v2.unpack(packed)
+        return v2.unpack(packed) if packed else None
     except msgspec.MsgspecError as error:
         return f"eventmq.InvalidResult: the value cannot be read: {error}"
-    return True if value is None else value
 
 
 def result_of(record: Record) -> v2.Result:

@@ -46,6 +46,7 @@ class Ledger(Intake):
 
     Attributes:
         leases: Running jobs by id.
+        progress: How far running jobs say they are, by id, packed.
         ended: What ended in this turn, by id: for those who wait for it.
         runs_ended: Of those, the runs of schedules: (schedule, job, state), cleared by whoever reads them.
         kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
@@ -60,6 +61,7 @@ class Ledger(Intake):
         super().__init__(store, policy, wall)
         self.pool = pool
         self.leases: dict[str, Lease] = {}
+        self.progress: dict[str, bytes] = {}
         self.ended: dict[str, Ending] = {}
         self.runs_ended: list[tuple[str, str, str]] = []
         self.kills: list[tuple[Manager, Held]] = []
@@ -145,6 +147,7 @@ class Ledger(Intake):
 
     def _take_back(self, job: Job) -> None:
         """Nobody has the job any more."""
+        self.progress.pop(job.id, None)
         lease = self.leases.pop(job.id, None)
         if lease is not None and lease[1].crew.fair is not None:
             lease[1].crew.fair.given_back(job.queue)
@@ -232,6 +235,13 @@ class Ledger(Intake):
                 self.changes.moved.append(moved(job))
             self.put_back(job)
 
+    def tell_progress(self, reports: list[v2.Report], manager: Manager) -> None:
+        """How far a manager says that jobs are. Of a hand-out that is not current, nothing is kept."""
+        for report in reports:
+            lease = self.leases.get(report.id)
+            if lease is not None and lease[0].lease == report.lease and lease[1] is manager:
+                self.progress[report.id] = report.value
+
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
         self._end(job, self.leases[job.id][1], "fail", wall, b"", failure, 0.0)
@@ -282,7 +292,7 @@ class Ledger(Intake):
             record: What the store has of it, if that was looked up already.
 
         Returns:
-            `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`.
+            `cancelled`, `stopping` (it ran), the state in which it had ended, or `unknown`.
         """
         if id in self.ended:
             return self.ended[id][0]
@@ -304,7 +314,7 @@ class Ledger(Intake):
             manager = self.leases[id][1]
             self.kills.append((manager, Held(id, job.lease)))
             self._end(job, manager, "cancel", wall)
-            return "killed"
+            return lifecycle.STOPPING
         self._end(job, None, "cancel", wall)
         return lifecycle.CANCELLED
 

@@ -26,6 +26,9 @@ EXPIRED = "expired"
 UNKNOWN = "unknown"
 """Not a state: the answer about a job that nobody remembers."""
 
+STOPPING = "stopping"
+"""Not a state either: the answer about a job that is cancelled while it runs."""
+
 TERMINAL = frozenset({SUCCEEDED, DEAD, CANCELLED, EXPIRED})
 
 TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {

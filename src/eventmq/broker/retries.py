@@ -18,13 +18,13 @@ def wanted(options: Options, job: Job, state: str, failure: Failure) -> bool:
     """
     if job.failures >= options.retries:
         return False
-    if state == "timeout":
-        return options.retry_timeout
     if state == "retry":
         return True
     kinds = {failure.type, *failure.bases}
     if kinds.intersection(options.retry_not_on):
         return False
+    if state == "timeout":
+        return options.retry_timeout
     return not options.retry_on or bool(kinds.intersection(options.retry_on))
 
 

@@ -102,7 +102,7 @@ def purge(ids: tuple[str, ...], yes: bool, as_json: bool, **flags: Any) -> int:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @options(asking, as_json)
 def cancel(ids: tuple[str, ...], as_json: bool, **flags: Any) -> int:
-    """Call jobs off: what waits does not run, and what runs is killed."""
+    """Call jobs off: what waits does not run, and what runs is stopped."""
     from eventmq.cli import acts
 
     return acts.cancel(*_connection(flags), ids, as_json)

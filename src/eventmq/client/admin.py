@@ -156,7 +156,8 @@ class Admin:
         return self._act("PURGE", "purged", selection, progress)
 
     def cancel(self, ids: list[str]) -> dict[str, str]:
-        """Ends jobs that have not ended; by id `cancelled`, `killed`, the state in which it had ended, or `unknown`."""
+        """Ends jobs that have not ended; by id `cancelled`, `stopping` (it runs, and is told
+        to stop), the state in which it had ended, or `unknown`."""
         told: dict[str, str] = {}
         for part in _askable(Selection(ids=ids)):
             told |= self.ask("CANCEL", ids=part.ids)

@@ -22,7 +22,13 @@ from eventmq.client.pending import Call, Delivery, Query
 from eventmq.client.sockets import abandon
 from eventmq.client.sync import SyncDriver
 from eventmq.errors import SettingsError
-from eventmq.limits import BATCH_JOBS_MAX, ENQUEUE_TIMEOUT_S
+from eventmq.limits import (
+    BATCH_JOBS_MAX,
+    CANCEL_ANSWER_S,
+    CANCEL_GRACE_S,
+    CANCEL_GRACE_S_MAX,
+    ENQUEUE_TIMEOUT_S,
+)
 from eventmq.net import address
 from eventmq.protocol import v2
 
@@ -129,28 +135,36 @@ class Client:
         time_s = max(timeout_s, ROUND_TRIP_S)
         return _raise(await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
 
-    def cancel(self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, str]:
+    def cancel(
+        self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
+    ) -> dict[str, str]:
         """Ends jobs that have not ended; when this returns, none of them will run again.
 
+        Args:
+            timeout_s: How long the Router may take to answer, beside `grace_s`.
+            grace_s: How long those that run have to stop before they are killed; 0: at once. SIGTERM comes after half.
+
         Returns:
-            By id: `cancelled`, `killed` (it ran), the state in which it had ended, or `unknown`.
+            By id: `cancelled` (it did not run); how its run ended: `stopped` (by itself, after it was asked),
+            `terminated` (after SIGTERM), `killed` (by SIGKILL) or `unconfirmed` (nobody has said: its job manager is
+            gone, or did not answer); the state in which it had ended; or `unknown`.
 
         Raises:
             BrokerUnavailable: The Router did not answer in time.
         """
-        time_s = max(timeout_s, ROUND_TRIP_S)
         answer: dict[str, str] = {}
         for some in _batches(ids):
-            call = self._sync.run(partial(_cancellation, some, time_s))
+            call = self._sync.run(partial(_cancellation, some, timeout_s, grace_s))
             answer.update(_raise(call).answer or {})
         return answer
 
-    async def acancel(self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, str]:
+    async def acancel(
+        self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
+    ) -> dict[str, str]:
         """`cancel` for asyncio."""
-        time_s = max(timeout_s, ROUND_TRIP_S)
         answer: dict[str, str] = {}
         for some in _batches(ids):
-            call = await self._async.run(partial(_cancellation, some, time_s))
+            call = await self._async.run(partial(_cancellation, some, timeout_s, grace_s))
             answer.update(_raise(call).answer or {})
         return answer
 
@@ -181,8 +195,9 @@ def _delivery(jobs: list[v2.Job], timeout_s: float, block_for_s: float, exchange
     return exchange.deliver(jobs, now, timeout_s, block_for_s)
 
 
-def _cancellation(ids: list[str], time_s: float, exchange: Exchange, now: float) -> Query:
-    return exchange.cancel(ids, now + time_s)
+def _cancellation(ids: list[str], timeout_s: float, grace_s: float, exchange: Exchange, now: float) -> Query:
+    time_s = max(timeout_s, ROUND_TRIP_S) + min(grace_s, CANCEL_GRACE_S_MAX) + CANCEL_ANSWER_S
+    return exchange.cancel(ids, grace_s, now + time_s)
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -91,9 +91,10 @@ class Exchange:
         """A question about one job."""
         return self._query(lambda n: v2.encode(b"INFO", v2.Info(n, id)), deadline)
 
-    def cancel(self, ids: list[str], deadline: float) -> Query:
-        """Jobs that are not to run; answered with what became of each. Asking again is harmless."""
-        return self._query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids)), deadline)
+    def cancel(self, ids: list[str], grace_s: float, deadline: float) -> Query:
+        """Jobs that are not to run; answered with what became of each. Asking again is harmless, and until the answer
+        comes it is ACKed: the Router is there, and waits for runs to stop."""
+        return self._query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids, grace_s)), deadline)
 
     def _query(self, frames: Callable[[int], Frames], deadline: float) -> Query:
         query = self._opened(Query(deadline))
@@ -267,7 +268,7 @@ class Exchange:
 
     def _on_ack(self, body: bytes, now: float) -> None:
         ack = v2.decode(body, v2.Ack)
-        if ack.n in self._sent:
+        if ack.n in self._sent and self._sent[ack.n].query is None:
             refused = {refusal.id: refusal for refusal in ack.refusals}
             existing = dict(ack.existing)
             for delivery, jobs in self._forget(ack.n).parts:

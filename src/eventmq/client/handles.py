@@ -19,7 +19,7 @@ from eventmq.errors import (
     JobNotFound,
     JobTimeout,
 )
-from eventmq.limits import RESULT_TIMEOUT_S
+from eventmq.limits import CANCEL_GRACE_S, RESULT_TIMEOUT_S
 from eventmq.protocol import v2
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ R = TypeVar("R")
 Timeout = str | float | timedelta | None
 """Seconds, text such as `"5m"`, a `timedelta`, or None: as long as it takes."""
 
+Grace = str | float | timedelta
+"""Seconds, text such as `"30s"`, or a `timedelta`."""
+
 WHY_S = 1.0
 """How long a caller that gave up waiting is kept to find out why."""
 
@@ -40,7 +43,11 @@ _ENDS: dict[str, tuple[type[JobError], str]] = {
     "lost": (JobLost, "may run at most once, and the worker that ran it is gone"),
     "unknown": (JobNotFound, "is not known to the Router: never accepted, or its outcome is forgotten (`result_ttl`)"),
 }
-_FAILURES: dict[str, type[JobFailed]] = {"eventmq.JobTimeout": JobTimeout, "eventmq.JobCrashed": JobCrashed}
+_FAILURES: dict[str, type[JobFailed]] = {
+    "eventmq.JobTimeout": JobTimeout,
+    "eventmq.SoftTimeout": JobTimeout,
+    "eventmq.JobCrashed": JobCrashed,
+}
 
 
 class JobHandle(str, Generic[R]):
@@ -127,7 +134,7 @@ class JobHandle(str, Generic[R]):
         return "unknown" if answer is None else str(answer["state"])
 
     def info(self) -> dict[str, Any]:
-        """Everything that the Router knows of it: queue, name, attempt, times, worker, failure.
+        """Everything that the Router knows of it: queue, name, attempt, times, worker, progress, failure.
 
         Raises:
             JobNotFound: That is nothing.
@@ -139,21 +146,32 @@ class JobHandle(str, Generic[R]):
         """`info` for asyncio."""
         return self._known(await self._asked.ainfo(self) if self._here is None else self._here)
 
-    def cancel(self) -> str:
+    def cancel(self, grace: Grace = CANCEL_GRACE_S) -> str:
         """Ends the job if it has not ended; when this returns, it will not run again.
 
+        A job that runs is asked to stop: `current_job().should_stop` is true, a coroutine gets `CancelledError`. After
+        half of the grace its worker process gets SIGTERM, which raises `Terminated` in the job; at its end SIGKILL.
+
+        Args:
+            grace: How long it has to stop; 0: it is killed at once.
+
         Returns:
-            `cancelled`, `killed` (it ran, and its worker process is stopped), the state in which it had ended already,
-            or `unknown`.
+            `cancelled` (it did not run); how its run ended: `stopped` (by itself, after it was asked), `terminated`
+            (after SIGTERM), `killed` (by SIGKILL) or `unconfirmed` (nobody has said: its job manager is gone, or did
+            not answer); the state in which it had ended already; or `unknown`.
 
         Raises:
             BrokerUnavailable: The Router did not answer.
         """
-        return self._asked.cancel([self])[self] if self._result is None else self._result.state
+        if self._result is not None:
+            return self._result.state
+        return self._asked.cancel([self], grace_s=values.duration(grace))[self]
 
-    async def acancel(self) -> str:
+    async def acancel(self, grace: Grace = CANCEL_GRACE_S) -> str:
         """`cancel` for asyncio."""
-        return (await self._asked.acancel([self]))[self] if self._result is None else self._result.state
+        if self._result is not None:
+            return self._result.state
+        return (await self._asked.acancel([self], grace_s=values.duration(grace)))[self]
 
     @property
     def _asked(self) -> Client:

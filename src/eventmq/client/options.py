@@ -39,6 +39,7 @@ class Common(TypedDict, total=False):
     queue: str
     priority: int
     timeout: Duration | None
+    soft_timeout: Duration | None
     result_ttl: Duration | None
     crash_limit: int | None
     retries: int | Retry | None
@@ -69,6 +70,7 @@ class JobOptions:
         queue: Where it waits.
         priority: -100 to 100, higher first within the queue.
         timeout: Its worker process is killed when it has run this long; 0 = never.
+        soft_timeout: `SoftTimeout` is raised in it when it has run this long; less than `timeout`; 0 = never.
         result_ttl: How long its outcome is kept; 0 = not.
         crash_limit: Dead after it took down this many worker processes.
         retries: How often, and after which delays, it is tried again when it fails; a number stands for `Retry(it)`.
@@ -95,6 +97,7 @@ class JobOptions:
     queue: str = QUEUE
     priority: int = 0
     timeout: Duration | None = None
+    soft_timeout: Duration | None = None
     result_ttl: Duration | None = None
     crash_limit: int | None = None
     retries: int | Retry | None = None
@@ -127,8 +130,11 @@ class JobOptions:
             delay_s=_seconds("countdown", self.countdown) or _seconds("debounce", self.debounce) or 0.0,
             due=_due(self.eta),
             expires_s=_seconds("expires", self.expires),
+            soft_timeout_s=_seconds("soft_timeout", self.soft_timeout),
             **_policy_of_key(self),
         )
+        if options.timeout_s and options.soft_timeout_s and options.soft_timeout_s >= options.timeout_s:
+            raise InvalidJob(f"soft_timeout is {self.soft_timeout!r}, expected less than timeout, {self.timeout!r}")
         if self.countdown is not None and self.eta is not None:
             raise InvalidJob("countdown and eta exclude each other")
         if self.retries is not None:

@@ -38,7 +38,7 @@ class Retry(Exception):
         jitter: Stretch or shrink each delay by up to a half, so that jobs that failed together come back apart.
         on: Exceptions to try again on, with all that derive from them. Empty: any.
         not_on: Exceptions not to try again on.
-        on_timeout: Whether a timeout is tried again.
+        on_timeout: Whether a timeout is tried again, `SoftTimeout` included; `not_on` may say otherwise.
         on_crash: False: dead at the first crash of its worker process, instead of at the `crash_limit`-th.
         delay: When raised: how long to wait, instead of what the policy says.
 

@@ -9,9 +9,12 @@ Source: `docs/protocol.md`, section 3.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from eventmq import limits
+from eventmq.protocol.options import Options as Options
 
 VERSION = b"eMQP/2.0"
 
@@ -60,48 +63,6 @@ class Job(Body):
     settled: int = 0
 
 
-class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
-    """A job's options, a msgpack map on the wire; a key that is absent has its default.
-
-    Attributes:
-        timeout_s: The worker process is killed when the job has run this long; 0 = never. None: the manager's setting.
-        result_ttl_s: How long the outcome is kept; 0 = only its id, against resends. None: the Router's setting.
-        crash_limit: Dead after this many dead worker processes. None: the Router's setting.
-        delay_s: Not to run before so long after acceptance.
-        due: Not to run before this wall time; takes the place of `delay_s`.
-        expires_s: Expired when it has not begun so long after acceptance. None: never.
-        retries: How often it is tried again after failing.
-        retry_delays_s: How long it waits before each retry; the last one counts for all that follow. Empty: not at all.
-        retry_jitter: Stretch or shrink each delay by up to a half, so that jobs that failed together come back apart.
-        retry_on: Qualified names of exceptions to retry on, with all that derive from them. Empty: any.
-        retry_not_on: The same, not to retry on.
-        retry_timeout: Whether a timeout is retried like a failure.
-        unique_scope: Of a job with a key, which others are in its way: those that are delayed or `waiting`, or
-            `running` ones too.
-        unique_for_s: In place of the scope: those accepted less than so long ago, also when they have ended by now.
-        on_conflict: Another job is in its way: that one stands for it (`existing`), it is refused (`raise`), or that
-            one is cancelled (`replace`).
-        schedule: The schedule of which it is a run; the Router says so.
-    """
-
-    timeout_s: float | None = None
-    result_ttl_s: float | None = None
-    crash_limit: int | None = None
-    delay_s: float = 0.0
-    due: float = 0.0
-    expires_s: float | None = None
-    retries: int = 0
-    retry_delays_s: tuple[float, ...] = ()
-    retry_jitter: bool = False
-    retry_on: tuple[str, ...] = ()
-    retry_not_on: tuple[str, ...] = ()
-    retry_timeout: bool = True
-    unique_scope: Literal["waiting", "running"] = "running"
-    unique_for_s: float | None = None
-    on_conflict: Literal["existing", "replace", "raise"] = "existing"
-    schedule: str = ""
-
-
 class Failure(Body):
     """Why a job did not succeed: qualified exception name, its text, its formatted traceback, the qualified names of
     the classes that the exception derives from."""
@@ -119,7 +80,7 @@ class Outcome(Body):
         id: The job.
         lease: The hand-out that this is the outcome of.
         state: `succeeded`, `failed`, `retry` (it asks to be tried again), `timeout`, `crashed` or `returned` (never
-            started: hand it out again).
+            started: hand it out again). Of a hand-out that a KILL has stopped: how.
         value: msgpack of what the job returned.
         failure: Present unless succeeded or returned.
         run_s: How long it ran, seconds.
@@ -208,11 +169,15 @@ class Wait(Body):
 
 
 class Cancel(Body):
-    """CANCEL: these jobs are not to run, or not any longer. Answered by REPLY with a map from id to what became of it:
-    `cancelled`, `killed` (it ran), the state in which it had ended already, or `unknown`."""
+    """CANCEL: these jobs are not to run, or not any longer; those that run have `grace_s` before they are killed.
+
+    Answered by REPLY with a map from id to what became of it: `cancelled` (it did not run), how its run ended
+    (`stopped`, `terminated`, `killed`, or `unconfirmed`: nobody has said), the state in which it had ended already, or
+    `unknown`. An ACK comes first when some run: it is durable, and the REPLY comes when they have stopped."""
 
     n: int
     ids: list[str]
+    grace_s: float = limits.CANCEL_GRACE_S
 
 
 class Results(Body):
@@ -299,9 +264,25 @@ class Beat(Body):
 
 
 class Kill(Body):
-    """KILL: stop these hand-outs, their outcomes are no longer wanted."""
+    """KILL: stop these hand-outs. The outcome that is told of each is how that went: `stopped`, `terminated`, `killed`,
+    or `returned` if it had not begun. `grace_s`: how long those that run have before they are killed."""
 
     held: list[Held]
+    grace_s: float = 0.0
+
+
+class Report(Body):
+    """How far a running job says it is, packed."""
+
+    id: str
+    lease: int
+    value: Annotated[bytes, msgspec.Meta(max_length=limits.PROGRESS_BYTES_MAX)]
+
+
+class Progress(Body):
+    """PROGRESS: not acknowledged, not repeated, not kept over a restart."""
+
+    reports: list[Report]
 
 
 class Empty(Body):

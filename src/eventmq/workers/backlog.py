@@ -65,11 +65,13 @@ class Backlog:
         self._marks.clear()
         return taken
 
-    def remove(self, leases: Container[int]) -> None:
-        """Forget these."""
-        kept = [job for job in self.jobs if job.lease not in leases]
-        self._gone += len(self.jobs) - len(kept)
-        self.jobs = deque(kept)
+    def remove(self, leases: Container[int]) -> list[Job]:
+        """Take these out."""
+        removed = [job for job in self.jobs if job.lease in leases]
+        if removed:
+            self.jobs = deque(job for job in self.jobs if job.lease not in leases)
+            self._gone += len(removed)
+        return removed
 
     def is_stale(self, now: float) -> bool:
         """Whether the first job has waited for `WAIT_S`."""

@@ -3,6 +3,8 @@
     word 0   lease of the job that runs, or ran last
     word 1   monotonic time at which it began; 0.0 = none runs
     word 2   outcomes on the board: count << 32 | bytes
+    word 3   lease of the job that is to stop; 0 = none. Written by the manager
+    word 4   1 = the manager drains: what runs may stop early. Written by the manager
     64 …     the outcomes, msgpack, one after another
 
 The worker writes a word before and after each job and puts each outcome here first; it sends them over the
@@ -99,6 +101,25 @@ class Board:
         """Lease and start of the job that runs."""
         started = self._times[1]
         return (self._words[0], started) if started else None
+
+    @property
+    def unwanted(self) -> int:
+        """Lease of the job that is to stop."""
+        return self._words[3]
+
+    @property
+    def draining(self) -> bool:
+        """Whether the manager drains."""
+        return bool(self._words[4])
+
+    # ---- the manager's side ----------------------------------------------------------------------
+
+    def ask_to_stop(self, lease: int | None) -> None:
+        """The job of this lease is to stop; None: the manager drains."""
+        if lease is None:
+            self._words[4] = 1
+        else:
+            self._words[3] = lease
 
     # ---- the manager's side, once the worker is dead ------------------------------------------------
 

@@ -1,8 +1,9 @@
 """The worker process: `python -m eventmq.workers.child SOCKET-FD BOARD-FD MANAGER-PID`.
 
     main thread   reads commands when it has nothing to do, runs jobs one after another, marks each on the board
-    steward       takes over while the main thread stays on one job: gives back what waits behind it, sends the
-                  outcomes that wait, reads commands, and ends the process when the manager is gone
+    steward       takes over while the main thread stays on one job: interrupts it when that is due, gives back what
+                  waits behind it, sends the outcomes that wait and how far the job is, reads commands, and ends the
+                  process when the manager is gone
 
 The jobs that wait stand in one deque: the main thread takes from the left, the steward from the right, each in one
 atomic step, so a job is either run or given back. The one thing that this cannot do anything about is a job that
@@ -30,6 +31,7 @@ from eventmq.workers import context, messages
 from eventmq.workers.board import Board
 from eventmq.workers.channel import Channel
 from eventmq.workers.execute import Executor, hook
+from eventmq.workers.interrupt import Interrupter
 from eventmq.workers.resolve import Resolver, load_function
 
 FLUSH_S = 0.001
@@ -46,12 +48,18 @@ UNREADY_EXIT_CODE = 3
 
 
 class Worker:
-    """Everything that one worker process does."""
+    """Everything that one worker process does; the `Host` of its jobs.
 
-    def __init__(self, channel: Channel, board: Board, executor: Executor) -> None:
+    Args:
+        job_timeout_s: After which the manager kills jobs that have no timeout of their own; 0 = never.
+    """
+
+    def __init__(self, channel: Channel, board: Board, executor: Executor, job_timeout_s: float) -> None:
         self._channel = channel
         self._board = board
         self._executor = executor
+        self._job_timeout_s = job_timeout_s
+        self._interrupter = executor.interrupter = Interrupter(board)
         self._jobs: deque[v2.Job] = deque()
         self._sending = threading.Lock()
         self._reading = threading.Lock()
@@ -59,9 +67,14 @@ class Worker:
         self._parked = False
         self._stopping = False
         self._flushed = 0.0
+        self._progress: tuple[int, bytes] | None = None
+        self._progress_told: tuple[int, bytes] | None = None
+        self._progress_at = 0.0
 
     def run(self) -> None:
         """Serve the manager until it says stop; ends the process when it is gone."""
+        context.host = self
+        self._interrupter.install()
         threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
         self._send(messages.encode(messages.Ready()))
         while True:
@@ -106,6 +119,25 @@ class Worker:
             self._board.clear()
         self._flushed = time.monotonic()
 
+    # ---- for jobs --------------------------------------------------------------------------------
+
+    def deadline_of(self, job: v2.Job) -> float | None:
+        """Wall time at which a running job is killed; None = never, or it does not run any more."""
+        running = self._board.running()
+        timeout_s = v2.decode(job.options, v2.Options).timeout_s if job.options else None
+        timeout_s = self._job_timeout_s if timeout_s is None else timeout_s
+        if not timeout_s or running is None or running[0] != job.lease:
+            return None
+        return time.time() + running[1] + timeout_s - time.monotonic()
+
+    def should_stop(self, lease: int) -> bool:
+        """Whether the job of this lease was asked to stop."""
+        return self._board.draining or self._board.unwanted == lease
+
+    def progress(self, lease: int, value: bytes) -> None:
+        """How far the job of this lease says it is; told by the steward."""
+        self._progress = lease, value
+
     # ---- either thread ---------------------------------------------------------------------------
 
     def _send(self, message: bytes) -> None:
@@ -143,7 +175,9 @@ class Worker:
             running = self._board.running()
             idle_ticks = idle_ticks + 1 if running is None else 0
             if running is not None and time.monotonic() - running[1] >= limits.STUCK_S:
+                self._interrupter.look()
                 self._take_over()
+                self._tell_progress(time.monotonic())
             elif idle_ticks >= PARK_TICKS:
                 self._park()
                 idle_ticks = 0
@@ -166,6 +200,12 @@ class Worker:
             finally:
                 self._reading.release()
         self._give_back()
+
+    def _tell_progress(self, now: float) -> None:
+        latest = self._progress
+        if latest is not None and latest is not self._progress_told and now - self._progress_at >= limits.PROGRESS_S:
+            self._progress_told, self._progress_at = latest, now
+            self._send(messages.encode(messages.Progress(*latest)))
 
 
 def end_with_group() -> None:
@@ -225,7 +265,7 @@ def main() -> int:
     except BaseException:
         channel.send(messages.encode(messages.Unready(traceback.format_exc())))
         return UNREADY_EXIT_CODE
-    Worker(channel, board, executor).run()
+    Worker(channel, board, executor, setup.job_timeout_s).run()
     executor.close()
     return 0
 

@@ -18,6 +18,19 @@ class Spawn(NamedTuple):
     worker: int
 
 
+class Stop(NamedTuple):
+    """Ask, on a worker's board, that the job of this lease stop; None: say that the manager drains."""
+
+    worker: int
+    lease: int | None
+
+
+class Terminate(NamedTuple):
+    """Send SIGTERM to a worker process, and to it alone."""
+
+    worker: int
+
+
 class Kill(NamedTuple):
     """Kill a worker's process group, now. Its death is then reported as any other."""
 
@@ -48,4 +61,4 @@ class Exit(NamedTuple):
     code: int
 
 
-Effect = Tell | Spawn | Kill | Report | Send | Connect | Exit
+Effect = Tell | Spawn | Stop | Terminate | Kill | Report | Send | Connect | Exit

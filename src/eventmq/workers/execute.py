@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 from eventmq import limits
 from eventmq.client.retry import Retry
+from eventmq.errors import SoftTimeout
 from eventmq.protocol import arguments, calls, v2
 from eventmq.protocol.v2 import Failure
-from eventmq.workers import context
+from eventmq.workers import context, interrupt
+from eventmq.workers.interrupt import Driven, Interrupter, call
 from eventmq.workers.resolve import JobLookupError, Resolver
 
 log = logging.getLogger("eventmq.worker")
@@ -42,6 +44,9 @@ class Executor:
     Args:
         entry: Called before each job; if it raises, the job has failed with that.
         exit: Called after each job; what it raises is logged.
+
+    Attributes:
+        interrupter: Is shown each job and coroutine, so that it can interrupt them; None = nobody does.
     """
 
     def __init__(self, resolver: Resolver, entry: Hook = None, exit: Hook = None) -> None:
@@ -50,10 +55,13 @@ class Executor:
         self._entry = entry
         self._exit = exit
         self._runner: asyncio.Runner | None = None
+        self.interrupter: Interrupter | None = None
 
     def run(self, job: v2.Job) -> Ending:
         """Run one job."""
         context.running.set(job)
+        if self.interrupter is not None:
+            self.interrupter.job = job
         try:
             if self._entry is not None:
                 self._entry()
@@ -62,8 +70,8 @@ class Executor:
             if target.signature is not None:
                 args, kwargs = target.signature.convert(args, kwargs)
             if target.owner is not None:
-                args = [target.owner(*class_args, **class_kwargs), *args]
-            value = target.function(*args, **kwargs)
+                args = [call(target.owner, class_args, class_kwargs), *args]
+            value = call(target.function, args, kwargs)
             if type(value) is CoroutineType:
                 value = self._await(value)
             return _encode(value, job.name)
@@ -71,6 +79,8 @@ class Executor:
             return Ending("failed", b"", Failure(error.type, str(error)))
         except Retry as error:
             return Ending("retry", b"", failure_of(error), error.delay_s)
+        except SoftTimeout as error:
+            return Ending("timeout", b"", failure_of(error))
         except BaseException as error:
             return Ending("failed", b"", failure_of(error))
         finally:
@@ -86,7 +96,14 @@ class Executor:
     def _await(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(coroutine, context=contextvars.copy_context())
+        driven = Driven(coroutine)
+        if self.interrupter is None:
+            return self._runner.run(driven.run(), context=contextvars.copy_context())
+        self.interrupter.driven = driven
+        try:
+            return self._runner.run(driven.run(), context=contextvars.copy_context())
+        finally:
+            self.interrupter.driven = None
 
     def _leave(self, function: Callable[[], Any]) -> None:
         try:
@@ -110,7 +127,7 @@ def _encode(value: Any, name: str) -> Ending:
     return Ending("succeeded", encoded)
 
 
-_OWN_FILES = (__file__, asyncio.runners.__file__, asyncio.base_events.__file__)
+_OWN_FILES = (__file__, interrupt.__file__, asyncio.runners.__file__, asyncio.base_events.__file__)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -18,9 +18,10 @@ from eventmq import limits
 from eventmq.protocol.v2 import Job
 from eventmq.workers import backlog, messages
 from eventmq.workers.effects import Connect, Effect, Exit, Report, Send
-from eventmq.workers.pool import Death, Pool
+from eventmq.workers.pool import Pool
 from eventmq.workers.session import Identity, News, Session, SessionV2
 from eventmq.workers.session_v1 import SessionV1
+from eventmq.workers.worker import Death
 
 FAREWELL_S = 2.0
 """After the last job has ended, or was ended, the Router has this long to ACK what it is told."""
@@ -108,7 +109,7 @@ class Foreman:
         if news.jobs:
             self._pool.add(news.jobs, now)
         if news.unwanted:
-            self._pool.discard(news.unwanted, {key: lease for key, (lease, _) in self._running().items()})
+            self._pool.stop(news.unwanted, now, news.grace_s, news.report)
         if news.leave:
             self.drain(now)
 
@@ -155,6 +156,9 @@ class Foreman:
         if self._pool.outcomes:
             self._session.finish(self._pool.outcomes)
             self._pool.outcomes = []
+        if self._pool.progress:
+            self._session.report(list(self._pool.progress.values()))
+            self._pool.progress.clear()
 
     def _announce(self, effects: list[Effect], now: float, wall: float) -> None:
         """Keep the conversation going: start it, flush it, change the socket."""

@@ -1,8 +1,8 @@
 """What a job manager and one worker process say to each other over their socketpair.
 
 Each message is a msgpack array whose first element names it. Manager to worker: `setup` (once, first), `run`,
-`return`, `stop`. Worker to manager: `ready` or `unready` (once), `done`, `returned`. Both ends are always of the
-same release, so nothing here needs to be compatible with anything.
+`return`, `stop`. Worker to manager: `ready` or `unready` (once), `done`, `returned`, `progress`. Both ends are always
+of the same release, so nothing here needs to be compatible with anything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Setup(msgspec.Struct, array_like=True, tag="setup"):
 
     Attributes:
         path: `sys.path` of the manager, so that both find the same modules.
+        job_timeout_s: After which the manager kills jobs that have no timeout of their own; 0 = never.
     """
 
     path: list[str]
@@ -26,6 +27,7 @@ class Setup(msgspec.Struct, array_like=True, tag="setup"):
     job_exit_func: str = ""
     allow_any_callable: bool = False
     log_level: str = "INFO"
+    job_timeout_s: float = 0.0
 
 
 class Run(msgspec.Struct, array_like=True, tag="run", gc=False):
@@ -64,8 +66,15 @@ class Returned(msgspec.Struct, array_like=True, tag="returned"):
     leases: list[int]
 
 
+class Progress(msgspec.Struct, array_like=True, tag="progress"):
+    """How far the job of this lease says it is, packed."""
+
+    lease: int
+    value: bytes
+
+
 Command = Setup | Run | Return | Stop
-Event = Ready | Unready | Done | Returned
+Event = Ready | Unready | Done | Returned | Progress
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

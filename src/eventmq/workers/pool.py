@@ -14,64 +14,20 @@ board shows running, and to no other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from eventmq import limits
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome
-from eventmq.workers import messages
+from eventmq.workers import messages, stops
 from eventmq.workers.backlog import Backlog
-from eventmq.workers.effects import Effect, Kill, Report, Spawn, Tell
+from eventmq.workers.effects import Effect, Kill, Report, Spawn, Stop, Tell, Terminate
 from eventmq.workers.lookahead import Lookahead
+from eventmq.workers.stops import Stops
+from eventmq.workers.worker import Death, Worker
 
 RESPAWN_S = 0.1
 RESPAWN_S_MAX = 5.0
 """Pause before replacing a worker that died before it was ready; doubles each time in a row."""
-
-
-class Death(NamedTuple):
-    """How a worker process ended.
-
-    Attributes:
-        text: `signal 9 (SIGKILL)` or `exit code 3`.
-        clean: Exit code 0.
-        outcomes: What its board held; some of it may have been received before.
-        running: Lease of the job that ran.
-    """
-
-    text: str
-    clean: bool = False
-    outcomes: list[Outcome] = []
-    running: int | None = None
-
-
-class Worker:
-    """One worker process.
-
-    Attributes:
-        jobs: What it was given and has not answered for, by lease, in order.
-        ready: It has imported the user's modules.
-        stuck: It gave jobs back because one runs long.
-        alone: It was given a job that is not known to be tiny.
-        taken: Jobs it was given and did not give back, over its life.
-        retiring: It gets no more jobs.
-        kill_at: When it is killed if it has not gone by then.
-        sentence: Why we have killed it: "" = we have not, else the state for what it runs, `timeout` or `returned`.
-        failed: Lease for which it was sentenced; None = whatever runs.
-    """
-
-    __slots__ = ("alone", "failed", "jobs", "kill_at", "ready", "retiring", "sentence", "stuck", "taken")
-
-    def __init__(self) -> None:
-        self.jobs: dict[int, Job] = {}
-        self.ready = False
-        self.stuck = False
-        self.alone = False
-        self.taken = 0
-        self.retiring = False
-        self.kill_at: float | None = None
-        self.sentence = ""
-        self.failed: int | None = None
 
 
 class Pool:
@@ -82,6 +38,7 @@ class Pool:
         backlog: Jobs that no worker has.
         effects: To be carried out in order, and cleared by whoever does.
         outcomes: To be told to the Router, and cleared by whoever does.
+        progress: How far running jobs say they are, by lease; the same.
         start_error: Why no worker can start at all; the manager should end.
     """
 
@@ -90,6 +47,7 @@ class Pool:
         self.backlog = Backlog()
         self.effects: list[Effect] = []
         self.outcomes: list[Outcome] = []
+        self.progress: dict[int, v2.Report] = {}
         self.start_error: str | None = None
         self.lookahead = Lookahead()
         self.returns = returns
@@ -97,7 +55,7 @@ class Pool:
         self._max_job_count = max_job_count
         self._job_timeout_s = job_timeout_s
         self._numbers = 0
-        self._unwanted: set[int] = set()
+        self._stops = Stops()
         self._ever_ready = False
         self._false_starts = 0
         self._respawn_at: float | None = None
@@ -119,22 +77,21 @@ class Pool:
         """Their number."""
         return len(self.backlog.jobs) + sum(len(worker.jobs) for worker in self.workers.values())
 
-    def discard(self, unwanted: Iterable[Held], running: Mapping[int, int]) -> None:
-        """Stop these hand-outs; nothing more is told of them.
+    def stop(self, unwanted: Iterable[Held], now: float, grace_s: float, report: bool) -> None:
+        """Stop these hand-outs.
 
         Args:
-            running: What each worker runs, by worker.
+            grace_s: How long those that run have before they are killed.
+            report: Tell how each was stopped; else nothing more is told of it.
         """
         leases = {held.lease for held in unwanted}
-        self.backlog.remove(leases)
+        removed = self.backlog.remove(leases)
+        if report:
+            self.outcomes += [Outcome(job.id, job.lease, "returned") for job in removed]
         for key, worker in self.workers.items():
             mine = leases & worker.jobs.keys()
-            if not mine:
-                continue
-            self._unwanted |= mine
-            if running.get(key) in mine:
-                self._sentence(key, worker, "returned", running[key])
-            else:
+            if mine:
+                self._stops.order(mine, now, grace_s, report)
                 self.effects.append(Tell(key, messages.encode(messages.Return())))
 
     def capacity(self) -> int:
@@ -174,6 +131,9 @@ class Pool:
                 self._on_done(worker, outcomes)
             case messages.Returned(leases):
                 self._on_returned(worker, leases, now)
+            case messages.Progress(lease, value):
+                if lease in worker.jobs:
+                    self.progress[lease] = v2.Report(worker.jobs[lease].id, lease, value)
             case messages.Ready():
                 worker.ready = self._ever_ready = True
                 self._false_starts = 0
@@ -200,20 +160,16 @@ class Pool:
                 name, runs, total_s = job.name, 0, 0.0
             runs += 1
             total_s += outcome.run_s
+            if self.draining and outcome.state == "retry" and not outcome.delay_s:
+                outcome = Outcome(outcome.id, outcome.lease, "returned", run_s=outcome.run_s)
             finished.append(outcome)
         if runs:
             self.lookahead.learn(name, runs, total_s)
-        if self._unwanted:
-            self._drop_unwanted(outcome.lease for outcome in outcomes)
+        if self._stops:
+            finished[:] = [told for outcome in finished if (told := self._stops.settle(outcome)) is not None]
         worker.stuck = False
         if not jobs:
             worker.alone = False
-
-    def _drop_unwanted(self, leases: Iterable[int]) -> None:
-        dropped = self._unwanted.intersection(leases)
-        if dropped:
-            self._unwanted -= dropped
-            self.outcomes[:] = [outcome for outcome in self.outcomes if outcome.lease not in dropped]
 
     def _on_returned(self, worker: Worker, leases: list[int], now: float) -> None:
         worker.stuck = bool(worker.jobs)
@@ -223,9 +179,15 @@ class Pool:
 
     def _requeue(self, jobs: list[Job], now: float) -> None:
         """Jobs that did not begin go first in line again."""
-        wanted = [job for job in jobs if job.lease not in self._unwanted]
-        self._unwanted.difference_update(job.lease for job in jobs)
-        self.backlog.put_back(wanted, now)
+        self.backlog.put_back([job for job in jobs if job.lease not in self._stops], now)
+        for job in jobs if self._stops else ():
+            if job.lease in self._stops:
+                self._tell(Outcome(job.id, job.lease, "returned"))
+
+    def _tell(self, outcome: Outcome) -> None:
+        told = self._stops.settle(outcome)
+        if told is not None:
+            self.outcomes.append(told)
 
     # ---- deaths -------------------------------------------------------------------------------------
 
@@ -244,8 +206,8 @@ class Pool:
 
     def _on_cut(self, worker: Worker, job: Job, death: str) -> None:
         """The job that ran when its worker died."""
-        if job.lease in self._unwanted:
-            self._unwanted.discard(job.lease)
+        if job.lease in self._stops:
+            self._tell(Outcome(job.id, job.lease, "killed" if worker.sentence else "crashed"))
             return
         state, failure = "crashed", Failure("eventmq.JobCrashed", f"worker process died: {death}")
         if worker.sentence == "timeout" and worker.failed == job.lease:
@@ -289,6 +251,8 @@ class Pool:
             job = worker.jobs.get(lease)
             if job is None or worker.sentence:
                 continue
+            if lease in self._stops:
+                self._press(key, worker, lease, now)
             timeout_s = self.timeout_of(job)
             if timeout_s and now - started >= timeout_s:
                 self._sentence(key, worker, "timeout", lease)
@@ -301,6 +265,16 @@ class Pool:
                 self._spawn()
         if self.returns and self.backlog.is_stale(now):
             self._return_backlog()
+
+    def _press(self, key: int, worker: Worker, lease: int, now: float) -> None:
+        """Take the next step in stopping a hand-out that runs."""
+        match self._stops.next_step(lease, now):
+            case stops.ASK:
+                self.effects.append(Stop(key, lease))
+            case stops.TERMINATE:
+                self.effects.append(Terminate(key))
+            case stops.KILL:
+                self._sentence(key, worker, "returned", lease)
 
     def _sentence(self, key: int, worker: Worker, state: str, lease: int | None) -> None:
         if not worker.sentence:
@@ -369,6 +343,7 @@ class Pool:
         self.draining = True
         for key, worker in self.workers.items():
             worker.retiring = True
+            self.effects.append(Stop(key, None))
             if not worker.ready:
                 self._sentence(key, worker, "returned", None)
             elif worker.jobs:

@@ -57,6 +57,11 @@ class WorkerProcess:
             return self._popen.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
+    def terminate(self) -> None:
+        """Send SIGTERM to it; what its job has started is the job's to end."""
+        if self._popen.returncode is None:
+            os.kill(self.pid, signal.SIGTERM)  # `Popen.terminate` would reap it
+
     def kill(self) -> None:
         """Kill it and everything in its process group, now."""
         if self._popen.returncode is None:

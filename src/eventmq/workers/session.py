@@ -46,12 +46,16 @@ class News(NamedTuple):
 
     Attributes:
         jobs: To be run.
-        unwanted: Hand-outs to be stopped, nothing to be told of them.
+        unwanted: Hand-outs to be stopped.
+        grace_s: How long those of them that run have to stop before they are killed.
+        report: It is to be told how each was stopped; else nothing is told of them any more.
         leave: Finish what runs, then go away.
     """
 
     jobs: list[Job] = []
     unwanted: list[Held] = []
+    grace_s: float = 0.0
+    report: bool = False
     leave: bool = False
 
 
@@ -95,6 +99,9 @@ class Session(Protocol):
 
     def tick(self, now: float, wall: float) -> None:
         """Look at the clock: beats, resends, silence."""
+
+    def report(self, progress: list[v2.Report]) -> None:
+        """How far running jobs say they are; worth nothing later."""
 
     def settled(self) -> bool:
         """Whether the Router has everything that it should know."""
@@ -186,9 +193,7 @@ class SessionV2(ConversationV2[News]):
         return NOTHING
 
     def _on_kill(self, body: v2.Kill, now: float) -> News:
-        unwanted = {(held.id, held.lease) for held in body.held}
-        self._fresh = [outcome for outcome in self._fresh if (outcome.id, outcome.lease) not in unwanted]
-        return News(unwanted=body.held)
+        return News(unwanted=body.held, grace_s=body.grace_s, report=True)
 
     def _on_disconnect(self, body: v2.Empty, now: float) -> News:
         return News(leave=True)
@@ -198,6 +203,11 @@ class SessionV2(ConversationV2[News]):
     def finish(self, outcomes: list[Outcome]) -> None:
         """These hand-outs have ended; kept until ACKed."""
         self._fresh += outcomes
+
+    def report(self, progress: list[v2.Report]) -> None:
+        """How far running jobs say they are; lost while there is no session."""
+        if self._open:
+            self._send(b"PROGRESS", v2.Progress(progress))
 
     def flush(self, room: int, now: float) -> None:
         """End of a turn: tell outcomes, and that `room` more jobs can be taken."""

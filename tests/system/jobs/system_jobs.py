@@ -3,14 +3,16 @@ of many processes do not mix and none is lost when a process is killed."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eventmq import current_job, job
+from eventmq import Retry, SoftTimeout, current_job, job
 
 GATE_S = 60.0
 """A gate that nobody opens is a broken test."""
@@ -106,3 +108,129 @@ def unmarked() -> int:
 @job
 def repeat(text: str, times: int) -> str:
     return text * times
+
+
+# ---- jobs that are told to stop: each notes how it ends ------------------------------------------------
+
+
+@job
+def heed(journal: str) -> None:
+    """Looks whether it should stop."""
+    say(journal, "begin")
+    now = current_job()
+    assert now is not None
+    while not now.should_stop:
+        time.sleep(0.002)
+    say(journal, "heeded")
+
+
+@job
+async def await_long(journal: str) -> None:
+    say(journal, "begin")
+    try:
+        await asyncio.sleep(GATE_S)
+    except asyncio.CancelledError:
+        say(journal, "CancelledError")
+        raise
+
+
+@job
+def sleep_long(journal: str) -> None:
+    """Waits in one system call."""
+    say(journal, "begin")
+    try:
+        time.sleep(GATE_S)
+    except BaseException as error:
+        say(journal, type(error).__name__)
+        raise
+    finally:
+        say(journal, "finally")
+
+
+@job
+def ignore(journal: str, number: int) -> None:
+    """Takes no notice of a signal, and of nothing else."""
+    signal.signal(number, signal.SIG_IGN)
+    say(journal, "begin")
+    time.sleep(GATE_S)
+
+
+@job
+def advance(journal: str, gate: str) -> None:
+    """Says how far it is, then waits for the gate."""
+    say(journal, "begin")
+    now = current_job()
+    assert now is not None
+    for done in range(1000):
+        now.progress({"done": done, "of": 1000})
+    hold(journal, gate)
+
+
+@job
+def step_aside(journal: str) -> str:
+    """Asks to be run again when its manager drains."""
+    say(journal, "begin")
+    now = current_job()
+    assert now is not None
+    if Path(journal).with_suffix(".moved").exists():
+        return "done elsewhere"
+    while not now.should_stop:
+        time.sleep(0.002)
+    Path(journal).with_suffix(".moved").touch()
+    raise Retry
+
+
+# ---- jobs over their soft timeout ----------------------------------------------------------------------
+
+
+@job(soft_timeout=0.2, timeout=20)
+def outrun(journal: str, way: str) -> str:
+    """Runs too long in some way, and cleans up when it is told."""
+    say(journal, "begin")
+    try:
+        if way == "sleep":
+            time.sleep(GATE_S)
+        elif way == "read":
+            os.read(os.pipe()[0], 1)
+        elif way == "loop":
+            asyncio.run(asyncio.sleep(GATE_S))
+        else:
+            while True:
+                pass
+    except SoftTimeout as error:
+        return str(error)
+    return "nothing happened"
+
+
+@job(soft_timeout=0.2, timeout=20)
+async def outrun_await(journal: str, way: str) -> str:
+    say(journal, "begin")
+    try:
+        if way == "await":
+            await asyncio.sleep(GATE_S)
+        elif way == "group":
+            await asyncio.gather(asyncio.sleep(GATE_S), asyncio.sleep(GATE_S))
+        else:
+            time.sleep(GATE_S)
+    except SoftTimeout as error:
+        await asyncio.sleep(0.05)  # it is raised once
+        return str(error)
+    return "nothing happened"
+
+
+@job(soft_timeout=0.1, timeout=20)
+def let_out(journal: str) -> None:
+    say(journal, "begin")
+    time.sleep(GATE_S)
+
+
+@job(soft_timeout=0.03, timeout=20)
+def close_race(seconds: float) -> str:
+    """About as long as its soft timeout; whatever happens to it happens here."""
+    try:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.0005)
+    except SoftTimeout:
+        return "soft"
+    return "done"
