@@ -123,15 +123,21 @@ class Admin:
         answer = self.ask("JOBS", **_params(selection))
         return JobsPage(answer["jobs"], answer["next"])
 
-    def jobs(self, selection: Selection) -> Iterator[ListedJob]:
-        """All jobs that are selected, newest first; `limit` is for each page."""
+    def _slices(self, command: str, selection: Selection) -> Iterator[dict[str, Any]]:
+        """The answers to one question about all that is selected."""
         for part in _askable(selection):
             before = selection.before
             while True:
-                found, before = self.page(_going_on(part, before))
-                yield from found
+                answer = self.ask(command, **_params(msgspec.structs.replace(part, before=before)))
+                yield answer
+                before = answer["next"]
                 if before is None:
                     break
+
+    def jobs(self, selection: Selection) -> Iterator[ListedJob]:
+        """All jobs that are selected, newest first; `limit` is for each page."""
+        for answer in self._slices("JOBS", selection):
+            yield from answer["jobs"]
 
     def job(self, id: str) -> dict[str, Any] | None:
         """Everything about one job, arguments and value included; None = there is no such job."""
@@ -165,16 +171,10 @@ class Admin:
 
     def _act(self, command: str, what: str, selection: Selection, progress: Callable[[int], object] | None) -> int:
         changed = 0
-        for part in _askable(selection):
-            before = selection.before
-            while True:
-                answer = self.ask(command, **_params(_going_on(part, before)))
-                changed += answer[what]
-                if progress is not None:
-                    progress(changed)
-                before = answer["next"]
-                if before is None:
-                    break
+        for answer in self._slices(command, selection):
+            changed += answer[what]
+            if progress is not None:
+                progress(changed)
         return changed
 
     # ---- queues --------------------------------------------------------------------------------------
@@ -234,10 +234,6 @@ def _askable(selection: Selection) -> Iterator[Selection]:
         return
     for start in range(0, len(ids), LIST_JOBS_MAX):
         yield msgspec.structs.replace(selection, ids=ids[start : start + LIST_JOBS_MAX])
-
-
-def _going_on(selection: Selection, before: int | None) -> Selection:
-    return msgspec.structs.replace(selection, before=before)
 
 
 def _params(selection: Selection) -> dict[str, Any]:
