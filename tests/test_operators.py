@@ -258,7 +258,7 @@ def test_what_has_not_died_is_not_requeued(world: World) -> None:
     for selection in ({}, {"state": "succeeded"}, {"state": "waiting"}, {"queue": "default"}):
         reason, text = refused(world, "REQUEUE", **selection)
         assert reason == "malformed"
-        assert "dead, expired" in text
+        assert "dead, expired, lost" in text
 
 
 def test_requeue_by_filter_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ The diagram in `docs/lifecycle.md` is made from `TRANSITIONS`.
 from __future__ import annotations
 
 from eventmq.protocol.v2 import Job
+from eventmq.store.base import DEAD_LETTERS
 
 WAITING = "waiting"
 DELAYED = "delayed"
@@ -40,7 +41,7 @@ TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "wake": (frozenset({DELAYED}), WAITING),
     "cancel": (frozenset({DELAYED, WAITING, RUNNING}), CANCELLED),
     "expire": (frozenset({WAITING}), EXPIRED),
-    "requeue": (frozenset({DEAD, EXPIRED}), WAITING),
+    "requeue": (frozenset({*DEAD_LETTERS, EXPIRED}), WAITING),
 }
 """Event → (states it is legal in, state it leads to)."""
 

@@ -145,7 +145,7 @@ class Admin:
         return answer
 
     def requeue(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
-        """Dead and expired jobs wait again: those selected by ids, or by a state and more.
+        """Dead, lost and expired jobs wait again: those selected by ids, or by a state and more.
 
         Args:
             selection: Which.
