@@ -398,11 +398,11 @@ def test_the_router_says_that_a_schedule_fails_again_and_again(world: ScheduleWo
     assert world.shown("a")["overdue"]
     assert world.shown("a")["last_run"]["state"] == "dead"
     world.run(3)
-    assert alarms(world) == ["schedule 'a' is overdue: it has not succeeded for 3 periods"]
+    assert alarms(world) == ["schedules overdue, having had no success for too many periods: a"]
     world.outcome = "succeeded"
     world.run(2)
     assert not world.shown("a")["overdue"]
-    assert alarms(world)[1:] == ["schedule 'a' is not overdue any more"]
+    assert alarms(world)[1:] == ["schedules not overdue any more: a"]
 
 
 def test_the_router_says_that_nobody_ticks(world: ScheduleWorld) -> None:

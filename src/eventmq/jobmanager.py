@@ -21,8 +21,8 @@ from typing import Any
 import zmq
 
 from eventmq import limits
+from eventmq.net.line import Line
 from eventmq.net.signals import SignalHandler, Wakeup
-from eventmq.net.tuning import tune
 from eventmq.settings import Settings
 from eventmq.workers import effects, messages
 from eventmq.workers.foreman import Foreman, Rules
@@ -31,9 +31,6 @@ from eventmq.workers.session import Identity
 from eventmq.workers.worker import Death
 
 log = logging.getLogger("eventmq.jobmanager")
-
-LINGER_MS = 500
-"""How long the last messages, goodbye among them, may take to leave."""
 
 
 class JobManager:
@@ -97,10 +94,8 @@ class JobManager:
         self._processes: dict[int, WorkerProcess] = {}
         rules = Rules(workers, max_job_count, job_timeout_s, drain_s, heartbeat_s, wire)
         self._foreman = Foreman(rules, identity, self._running, _new_id)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket: zmq.Socket[bytes] | None = None
-        self._unsendable = False
         self._poller = zmq.Poller()
+        self._line = Line(broker_addr, self._poller)
         self._leave_asked = 0
         self._leave_seen = 0
         self._hurry = False
@@ -140,10 +135,9 @@ class JobManager:
         code = self._turn_over()
         while code is None:
             ready = dict(self._poller.poll(0 if self._hurry else int(foreman.patience() * 1000)))
-            self._hurry = False
             if wakeup.descriptor in ready:
                 wakeup.clear()
-            self._hear_router(ready.get(self._socket, 0))
+            self._hear_router(ready)
             self._hear_workers(ready)
             while self._leave_seen < self._leave_asked:
                 self._leave_seen += 1
@@ -151,21 +145,14 @@ class JobManager:
             code = self._turn_over()
         return code
 
-    def _hear_router(self, events: int) -> None:
+    def _hear_router(self, ready: dict[Any, int]) -> None:
         now = time.monotonic()
-        if self._unsendable and events & zmq.POLLOUT:
-            self._unsendable = False
+        sendable, received = self._line.hear(ready)
+        if sendable:
             self._foreman.on_sendable(now)
-            self._watch_socket()
-        if not events & zmq.POLLIN or self._socket is None:
-            return
-        for _ in range(limits.TURN_MESSAGES_MAX):
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        for frames in received:
             self._foreman.on_frames(frames, now)
-        self._hurry = True
+        self._hurry = len(received) == limits.TURN_MESSAGES_MAX
 
     def _hear_workers(self, ready: dict[Any, int]) -> None:
         now = time.monotonic()
@@ -207,7 +194,8 @@ class JobManager:
         for effect in self._foreman.end_turn(time.monotonic(), time.time()):
             match effect:
                 case effects.Send(frames):
-                    self._send(frames)
+                    if not self._line.send(frames):
+                        self._foreman.on_unsent(time.monotonic())
                 case effects.Tell(worker, message):
                     self._tell(worker, message)
                 case effects.Spawn(worker):
@@ -225,20 +213,11 @@ class JobManager:
                     log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
                     sys.stderr.write(textwrap.indent(detail, "    "))
                 case effects.Connect():
-                    self._connect()
+                    self._line.open()
+                    self._foreman.on_connected(time.monotonic())
                 case effects.Exit(exit_code):
                     code = exit_code
         return code
-
-    def _send(self, frames: list[bytes]) -> None:
-        if self._socket is None:
-            return
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            self._unsendable = True
-            self._watch_socket()
-            self._foreman.on_unsent(time.monotonic())
 
     def _tell(self, worker: int, message: bytes) -> None:
         process = self._processes.get(worker)
@@ -255,34 +234,11 @@ class JobManager:
         writable = zmq.POLLOUT if process.channel.unsent else 0
         self._poller.register(process.channel.fileno(), zmq.POLLIN | writable)
 
-    def _watch_socket(self) -> None:
-        self._poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._unsendable else 0))
-
-    def _connect(self) -> None:
-        """A new socket with an identity of its own: text, because a Router of 2020 dies of any other."""
-        self._disconnect(linger_ms=0)
-        new = self._context.socket(zmq.DEALER)
-        tune(new)
-        new.setsockopt(zmq.IDENTITY, uuid.uuid4().hex.encode())
-        new.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a Router that is not there
-        new.connect(self._broker_addr)
-        self._socket = new
-        self._unsendable = True  # until the connection is there
-        self._watch_socket()
-        self._foreman.on_connected(time.monotonic())
-
-    def _disconnect(self, linger_ms: int) -> None:
-        if self._socket is not None:
-            self._poller.unregister(self._socket)
-            self._socket.close(linger_ms)
-            self._socket = None
-
     def _close(self) -> None:
         for process in self._processes.values():
             process.close()
         self._processes.clear()
-        self._disconnect(LINGER_MS)
-        self._context.term()
+        self._line.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._leave_asked += 1

@@ -231,6 +231,9 @@ RUN_COUNT_MAX = 1_000_000_000
 OVERDUE_PERIODS = 3
 """A schedule that has not succeeded for so many periods is overdue: one failure may be bad luck."""
 
+NAMES_MAX = 20
+"""Schedules named in one line of the log, or in STATUS."""
+
 OVERDUE_PERIODS_MAX = 10
 """Most that may be asked for: the Router keeps that many due times of each schedule."""
 

@@ -137,7 +137,7 @@ class Settings:
         "Worker processes a job may take down before it is dead.",
     )
 
-    name: str = _setting(values.label, "", "jobmanager", "Name of the job manager, for people.")
+    name: str = _setting(values.label, "", "jobmanager scheduler", "Its name, for people.")
     queues: tuple[tuple[int, str], ...] = _setting(
         values.queues, (), "jobmanager", "Queues to serve: email:15,default:10. Heavier ones first."
     )
@@ -163,7 +163,7 @@ class Settings:
         values.duration, limits.JOB_TIMEOUT_S, "jobmanager", "Kill a job after this long. 0 = never."
     )
     wire: str = _setting(
-        values.choice("2.0", "1.0", "auto"), "2.0", "jobmanager", "eMQP version; 1.0 for a Router of 2020."
+        values.choice("2.0", "1.0", "auto"), "2.0", "jobmanager scheduler", "eMQP version; 1.0 for a Router of 2020."
     )
 
     drain_s: float = _setting(

@@ -185,16 +185,17 @@ class Scheduling(Core):
             self._withdraw(peer, entries)
         for peer, entries in given.items():
             self._assign(peer, entries)
-        for entry in self.schedules.take_alarms():
-            self._tell_alarm(entry)
+        self._tell_alarms(self.schedules.take_alarms())
 
-    def _tell_alarm(self, entry: Entry) -> None:
-        id, periods = entry.schedule.id, entry.schedule.rule.overdue
-        if entry.overdue:
-            text = f"schedule {id!r} is overdue: it has not succeeded for {periods} periods"
-            self.note("warning", f"overdue {id}", text)
-        else:
-            self.note("info", f"overdue {id}", f"schedule {id!r} is not overdue any more")
+    def _tell_alarms(self, entries: list[Entry]) -> None:
+        for overdue, level, text in (
+            (True, "warning", "overdue, having had no success for too many periods"),
+            (False, "info", "not overdue any more"),
+        ):
+            names = [entry.schedule.id for entry in entries if entry.overdue == overdue]
+            if names:
+                more = f" and {len(names) - limits.NAMES_MAX} more" if len(names) > limits.NAMES_MAX else ""
+                self.note(level, f"overdue_{level}", f"schedules {text}: {', '.join(names[: limits.NAMES_MAX])}{more}")
 
     def _choose(self, entry: Entry) -> PeerId | None:
         """The next one in the queue, those that speak eMQP/2.0 first: their ticks cannot be doubled."""

@@ -1,7 +1,7 @@
 """The shape of the command line: verbs, flags, help, exit codes. What a verb does is in a module of its own.
 
-`eventmq` is the umbrella; `emq-router`, `emq-jobmanager` and `emq-cli` are the names and flags of 0.3.13 for the same
-verbs. Nothing but click is imported here until a verb runs, so that `--help` answers at once.
+`eventmq` is the umbrella; `emq-router`, `emq-jobmanager`, `emq-scheduler` and `emq-cli` are the names and flags of
+0.3.13 for the same verbs. Nothing but click is imported here until a verb runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -72,6 +72,21 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
 
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@options(
+    config,
+    click.option("-B", "--broker-addr", "scheduler_addr", metavar="ADDR", help="The Router's frontend address."),
+    click.option("-n", "--name", metavar="NAME", help="Name of this scheduler, for people."),
+    log_level,
+)
+def scheduler(config: str | None, **flags: Any) -> int:
+    """Run a scheduler: it tells the Router what is due. Several take over from one another."""
+    settings = load("scheduler", config, **flags)
+    from eventmq.cli import serve
+
+    return serve.scheduler(settings)
+
+
+@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
 @click.argument("modules", nargs=-1, metavar="MODULE...")
 @options(
     config,
@@ -92,7 +107,7 @@ def up(
     free_ports: bool,
     **flags: Any,
 ) -> int:
-    """Run a Router and a job manager in this terminal."""
+    """Run a Router, a job manager and a scheduler in this terminal."""
     of_manager = {"queues": queues, "concurrent_jobs": concurrent_jobs, "log_level": log_level}
     router = load("router", config, log_level=log_level, **flags)
     manager = load("jobmanager", config, modules=",".join(modules) or None, **of_manager)
@@ -103,7 +118,8 @@ def up(
     if free_ports and any(where.values()):
         raise click.UsageError("--free-ports and an address exclude each other")
     of_both = {"config": config, "log_level": log_level}
-    return up(router, manager, words(of_both | flags), [*words(of_both | of_manager), *modules], free_ports)
+    flags_of = (words(of_both | flags), [*words(of_both | of_manager), *modules], words(of_both))
+    return up(router, manager, *flags_of, free_ports)
 
 
 @eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
@@ -205,6 +221,11 @@ def emq_router() -> None:
 def emq_jobmanager() -> None:
     """The command `emq-jobmanager`."""
     sys.exit(end("emq-jobmanager", jobmanager))
+
+
+def emq_scheduler() -> None:
+    """The command `emq-scheduler`."""
+    sys.exit(end("emq-scheduler", scheduler))
 
 
 def emq_cli() -> None:

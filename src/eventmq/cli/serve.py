@@ -1,4 +1,4 @@
-"""One process in the foreground: a Router or a job manager, with its log on stderr."""
+"""One process in the foreground: a Router, a job manager or a scheduler, with its log on stderr."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def jobmanager(settings: Settings) -> int:
 
     import_from_here()
     require_modules(settings.modules)
+    _start_log(settings)
+    return run(settings)
+
+
+def scheduler(settings: Settings) -> int:
+    """Runs a scheduler until it is told to end."""
+    from eventmq.scheduler import run
+
     _start_log(settings)
     return run(settings)
 

@@ -1,4 +1,4 @@
-"""A whole system as child processes: a Router and a job manager on addresses that are known to be free."""
+"""A whole system as child processes: a Router, a job manager and a scheduler on addresses that are known to be free."""
 
 from __future__ import annotations
 
@@ -115,6 +115,12 @@ def start_manager(children: Children, addresses: Mapping[str, str], arguments: S
     pid = children.start("job manager", ["jobmanager", "--broker-addr", backend, *arguments])
     children.until(lambda: bool(_managers(place)), START_S, "the job manager did not reach the Router")
     return pid
+
+
+def start_scheduler(children: Children, addresses: Mapping[str, str], flags: Sequence[str]) -> None:
+    """Starts a scheduler. Nothing has to wait for it."""
+    frontend = address.reachable(addresses["frontend_addr"])
+    children.start("scheduler", ["scheduler", "--broker-addr", frontend, *flags])
 
 
 def _managers(administrative_addr: str) -> int | None:

@@ -31,19 +31,21 @@ def up(
     manager: Settings,
     router_flags: Sequence[str],
     manager_flags: Sequence[str],
+    scheduler_flags: Sequence[str],
     free_ports: bool,
 ) -> int:
-    """Runs a Router and a job manager until told to end.
+    """Runs a Router, a job manager and a scheduler until told to end.
 
     Args:
         router: What the Router's settings will be, but for its addresses.
         manager: What the job manager's will be.
         router_flags: Words of the command line for the Router.
         manager_flags: The same for the job manager.
+        scheduler_flags: The same for the scheduler.
         free_ports: Use free ports in the place of the Router's addresses.
 
     Raises:
-        Ended: One of them ended by itself; the other one has been stopped.
+        Ended: One of them ended by itself; the others have been stopped.
     """
     serve.import_from_here()
     serve.require_modules(manager.modules)
@@ -52,6 +54,7 @@ def up(
         with family.Children(family.patience(manager.drain_s), _say) as children:
             system.start_router(children, addresses, router_flags)
             system.start_manager(children, addresses, manager_flags)
+            system.start_scheduler(children, addresses, scheduler_flags)
             print(_banner(router, manager, addresses), flush=True)
             while True:
                 children.pause(60)
