@@ -417,6 +417,20 @@ def test_a_question_is_repeated_until_its_answer_comes(world: World) -> None:
     assert query.done
 
 
+def test_a_cancel_is_repeated_on_its_socket_while_the_router_says_that_it_waits(world: World) -> None:
+    query = world.exchange.cancel(["a"], 30.0, world.now + 60)
+    first = world.out()
+    cancel = v2.decode(first[0][3], v2.Cancel)
+    assert (cancel.ids, cancel.grace_s) == (["a"], 30.0)
+    for _ in range(10):
+        world.ack(cancel.n)
+        assert not query.done
+        assert world.out(RESEND_S) == first
+        assert not world.exchange.suspect
+    world.hear(b"REPLY", v2.Answer(cancel.n, {"a": "stopped"}))
+    assert query.answer == {"a": "stopped"}
+
+
 def test_a_large_message_number_is_no_list_of_outcomes(world: World) -> None:
     world.exchange._n = 1 << 40
     query = world.exchange.ask("a", world.now + 5)
