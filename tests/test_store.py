@@ -91,7 +91,7 @@ def test_a_new_store_is_empty(kept: Kept) -> None:
 
 
 def test_an_added_job_comes_back_whole(kept: Kept) -> None:
-    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", "key", 1.25, 3, 0, 2, 41, 5, 7.5)
+    whole = Job("é" * 36, "mail", "pkg.mod:Class.run", b"\x00\xff", -7, b"\x81", "key", 1.25, 3, 0, 2, 41, 5, 7.5, 8, 9)
     kept.store.apply(Changes(added=[whole]))
     assert [record.job for record in kept.store.find([whole.id])] == [whole]
     snapshot = kept.restart()
@@ -139,6 +139,16 @@ def test_a_run_time_that_is_no_number_stops_nothing(store: Store) -> None:
     record = store.find(["id-1"])[0]
     assert record.state == "succeeded"
     assert isinstance(record.run_s, float)
+
+
+def test_that_a_job_has_started_is_stored_and_memory_holds_it(kept: Kept) -> None:
+    kept.store.apply(Changes(added=[job(1)], spilled=[job(2)]))
+    kept.store.apply(Changes(moved=[Moved(1, 1, 0, started=7 << 32), Moved(2, 1, 0, settled=8, started=9)]))
+    assert page(kept.store) == []
+    assert [(j.settled, j.started) for j in kept.restart().jobs] == [(0, 7 << 32), (8, 9)]
+    kept.store.apply(Changes(moved=[Moved(1, 1, 0, settled=7 << 32, started=7 << 32)], paged_out=[1]))
+    kept.restart()
+    assert [(j.settled, j.started) for j in kept.store.page("default", START, 9)] == [(7 << 32, 7 << 32)]
 
 
 def test_moved_counters_last(kept: Kept) -> None:
@@ -688,7 +698,7 @@ class SameAsModel(RuleBasedStateMachine):
         some = st.lists(st.sampled_from(self.live), unique=True, max_size=4) if self.live else st.just([])
         times, leases = st.sampled_from([0.0, 7.0]), st.integers(0, 1 << 40)
         counts = (st.just(0), st.integers(1, 9), st.just(1), st.just(2))
-        moves = st.builds(Moved, *counts, times, settled=leases)
+        moves = st.builds(Moved, *counts, times, settled=leases, started=leases)
         changes.moved = [data.draw(moves)._replace(seq=seq, failure=b"f" * (seq % 2)) for seq in data.draw(some)]
         changes.paged_out, changes.put_off, changes.paged_in = data.draw(some), data.draw(some), data.draw(some)
         for seq in data.draw(some):

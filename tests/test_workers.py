@@ -598,12 +598,12 @@ def test_sigterm_lets_running_jobs_finish(router: FakeRouter, tmp_path: Path) ->
         assert process.wait(DEADLINE_S) == 0
 
 
-def test_drain_time_over_or_a_second_sigterm_gives_running_jobs_back(router: FakeRouter) -> None:
+def test_drain_time_over_or_a_second_sigterm_gives_running_jobs_back(router: FakeRouter, tmp_path: Path) -> None:
     with manager_process(router, drain_s=0.2) as process:
-        (lease,) = router.request(("sleep", 60))
-        router.pump()
+        (lease,) = router.request(("wait_and_mark", str(tmp_path / "gate"), str(tmp_path / "marks")))
+        router.until(lambda: (tmp_path / "gate.waiting").exists(), "the job's begin")
         process.send_signal(signal.SIGTERM)
-        assert router.result(lease).state == "returned"
+        assert router.result(lease).state == "interrupted"
         router.until(lambda: process.poll() is not None, "the end")
         assert process.returncode == 0
 

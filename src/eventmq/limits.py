@@ -126,6 +126,13 @@ ROUTER_SILENCE_S = 5.0
 RECONCILE_S = 10.0
 """After a restart the Router waits this long for managers it knew before it hands their jobs to others."""
 
+LEASE_S = 8.0
+"""A manager that does not know that the Router has heard it for this long stops its jobs with `on_partition="stop"`.
+Above a Router's restart or stall of a few seconds; with `LEASE_MARGIN_S` below `RECONCILE_S` and `SILENCE_S`."""
+
+LEASE_MARGIN_S = 1.0
+"""The Router waits this much longer before it gives such a job to others: the kill takes its time, and clocks drift."""
+
 TURN_MESSAGES_MAX = 256
 """Messages taken from one socket in one turn of the Router's loop, so that a flood delays others only briefly."""
 

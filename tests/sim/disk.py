@@ -75,6 +75,10 @@ class Disk:
         """Wall time at which a job was accepted."""
         return self.model._rows[self.model._ids[id]].job.created
 
+    def started(self, id: str) -> int:
+        """Lease of the last hand-out of a job that may begin only once."""
+        return self.model._rows[self.model._ids[id]].job.started
+
     def record(self, id: str) -> Record | None:
         """All that is durable of a job."""
         return next(iter(self.model.find([id])), None)

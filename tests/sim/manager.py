@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from random import Random
 
+from eventmq.protocol import v2
 from eventmq.workers import effects
 from eventmq.workers.foreman import Foreman, Rules
 from eventmq.workers.session import Identity
@@ -12,7 +13,7 @@ from eventmq.workers.worker import Death
 from sim.child import Child
 from sim.network import Dealer, Host, Network
 from sim.timeline import Timeline, Violation, Waker
-from sim.truth import Truth
+from sim.truth import LEASE_OVER, Truth
 from sim.witness import Witness
 
 LOOP_S = 0.00005
@@ -176,7 +177,7 @@ class ManagerProcess:
                         self.children[worker].terminate()
                 case effects.Kill(worker):
                     if worker in self.children:
-                        self.children[worker].die("signal 9 (SIGKILL)")
+                        self._kill(foreman, self.children[worker])
                 case effects.Report(level, text, _):
                     self.timeline.say(f"{self.name} {level}: {text}")
                 case effects.Connect():
@@ -184,6 +185,13 @@ class ManagerProcess:
                 case effects.Exit():
                     ended = True
         return ended
+
+    def _kill(self, foreman: Foreman, child: Child) -> None:
+        job = child.current
+        stops = job is not None and v2.options_of(job.options).on_partition == "stop"
+        if job is not None and stops and foreman._session.lease_until <= self.timeline.now:
+            self.truth.cause(LEASE_OVER, job.id)
+        child.die("signal 9 (SIGKILL)")
 
     def _send(self, foreman: Foreman, frames: list[bytes]) -> None:
         self.witness.manager_sends(self.name, frames)

@@ -47,6 +47,8 @@ class Options:
         retry_share: Part that are tried again when they fail.
         expire_share: Part that are not to begin late.
         cancel_share: Part of the batches that are cancelled.
+        once_share: Part that may begin only once.
+        stop_share: Part that are to stop when their manager is cut off.
         latency_s: Of the network, one way.
         jitter_s: And how much more it may be.
         turn_s: What a turn of the Router takes.
@@ -81,6 +83,8 @@ class Options:
     retry_share: float
     expire_share: float
     cancel_share: float
+    once_share: float
+    stop_share: float
     latency_s: float
     jitter_s: float
     turn_s: float
@@ -100,7 +104,7 @@ class Options:
 
 def draw(seed: int, profile: str = "") -> Options:
     """The options of a seed, or of a seed in a given profile."""
-    rng = Random(f"options {seed}")
+    rng, late = Random(f"options {seed}"), Random(f"late options {seed}")
     drawn = rng.choices(list(PROFILES), [share for share, _ in PROFILES.values()])[0]
     profile = profile or drawn
     kinds = PROFILES[profile][1]
@@ -128,6 +132,8 @@ def draw(seed: int, profile: str = "") -> Options:
         retry_share=rng.choice((0.0, 0.3)),
         expire_share=rng.choice((0.0, 0.0, 0.2)),
         cancel_share=rng.choice((0.0, 0.0, 0.3)),
+        once_share=late.choice((0.0, 0.0, 0.2, 0.5)),
+        stop_share=late.choice((0.0, 0.0, 0.2, 0.5)),
         latency_s=rng.choice((0.0001, 0.0005, 0.02)),
         jitter_s=rng.choice((0.0001, 0.001, 0.05)),
         turn_s=rng.choice((0.00005, 0.0005)),

@@ -76,6 +76,10 @@ def replay(router: Router, disk: Disk, now: float, wall: float) -> None:
     """A Router started now on what is durable has the same jobs in the same order."""
     again = Router(disk.replay(), router.policy, lambda: now, lambda: wall).ledger
     live = [row for row in disk.rows() if row.end is None]
+    doubtful = {row.job.id for row in live if row.job.started > row.job.settled}
+    if again.leases.keys() != doubtful:
+        raise Violation(f"a restart would be in doubt of {again.leases.keys()}, and should of {doubtful}")
+    live = [row for row in live if row.job.id not in doubtful]
     waiting = sorted((row.job for row in live if not row.put_off and row.job.due <= wall), key=key)
     for name, backlog in again.backlogs.items():
         ours = [key(job) for rank in backlog.ranks for job in backlog.lanes[rank]]

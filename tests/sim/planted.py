@@ -15,11 +15,13 @@ from eventmq.broker.backend import Backend
 from eventmq.broker.backlog import Backlog
 from eventmq.broker.core import Core
 from eventmq.broker.intake import Intake
+from eventmq.broker.leases import Leases
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import Outbox
 from eventmq.broker.pool import Manager
 from eventmq.broker.stops import Stops
 from eventmq.client.exchange import Exchange
+from eventmq.protocol.v2 import Failure
 from eventmq.workers.pool import Pool
 from eventmq.workers.session import NOTHING, News, SessionV2
 
@@ -174,7 +176,7 @@ def no_lease_check(right: Method) -> Method:
     return settle
 
 
-@plant(Ledger, "adopt")
+@plant(Leases, "adopt")
 def keep_what_is_stale(right: Method) -> Method:
     """A manager may keep a hand-out that another one took the place of."""
 
@@ -185,7 +187,7 @@ def keep_what_is_stale(right: Method) -> Method:
     return adopt
 
 
-@plant(Ledger, "adopt")
+@plant(Leases, "adopt")
 def failure_counted_twice(right: Method) -> Method:
     """A manager that tells an outcome again after a restart may keep its hand-out, though the outcome is known."""
 
@@ -211,16 +213,28 @@ def give_back_forgets(right: Method) -> Method:
     return nothing
 
 
-@plant(Ledger, "give_back")
+@plant(Ledger, "cut_short")
 def attempt_not_counted(right: Method) -> Method:
     """A job that may have run is handed out again as the same attempt."""
-    return lambda self, jobs, begun=False: right(self, jobs)
+    return lambda self, jobs, *args: self.give_back(jobs)
 
 
 @plant(Ledger, "give_back")
 def attempt_always_counted(right: Method) -> Method:
     """A job that was never begun uses up an attempt."""
-    return lambda self, jobs, begun=False: right(self, jobs, begun=True)
+    return lambda self, jobs: self.cut_short(jobs, Failure("", ""), 0.0)
+
+
+@plant(Leases, "_mark")
+def start_not_marked(right: Method) -> Method:
+    """That a job which may begin only once was handed out is not stored."""
+    return nothing
+
+
+@plant(Ledger, "cut_short")
+def stop_not_awaited(right: Method) -> Method:
+    """A job that is held back for its manager to stop it is not."""
+    return lambda self, jobs, cause, wall, *stopped_by: right(self, jobs, cause, wall)
 
 
 @plant(Ledger, "cancel")
@@ -308,6 +322,24 @@ def gap_not_seen(right: Method) -> Method:
         return News(jobs=body.jobs)
 
     return on_request
+
+
+@plant(SessionV2, "_heard_at")
+def lease_without_end(right: Method) -> Method:
+    """A manager that is cut off goes on with what it is to stop."""
+    return lambda self, at: right(self, at + 1e6)
+
+
+@plant(Pool, "_on_cut")
+def begun_and_returned(right: Method) -> Method:
+    """A manager that leaves gives back what it has begun as if it had not."""
+
+    def on_cut(self: Any, *args: Any) -> None:
+        right(self, *args)
+        interrupted = [replace(o, state="returned") if o.state == "interrupted" else o for o in self.outcomes]
+        self.outcomes[:] = interrupted
+
+    return on_cut
 
 
 @plant(Pool, "stop")

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from eventmq.protocol import v2
 from sim.timeline import Timeline, Violation
 
+LEASE_OVER = "its manager was cut off"
+"""Also by the Router's own absence: that is what `on_partition="stop"` asks for."""
+
 AFTERMATH_S = 40.0
 """What went wrong may show this long after: silence, reconnecting, and a second look at both."""
 
@@ -68,6 +71,7 @@ class Truth:
         cancelled: Jobs that somebody wanted cancelled.
         killed: Hand-outs that their manager was told to stop: when, and when they were to be killed.
         repeats: Runs that were not the first of their job, and no retries.
+        stopped: Runs after one that its manager stopped because it was cut off, as the job wants it.
     """
 
     timeline: Timeline
@@ -79,6 +83,7 @@ class Truth:
     cancelled: set[str] = field(default_factory=set)
     killed: dict[int, tuple[float, float]] = field(default_factory=dict)
     repeats: int = 0
+    stopped: int = 0
 
     def cause(self, what: str, subject: str, lasting_s: float = 0.0) -> None:
         now = self.timeline.now
@@ -92,6 +97,7 @@ class Truth:
         if any(run.lease == job.lease for run in earlier):
             raise Violation(f"hand-out {job.lease:#x} of {job.id} was run twice")
         if earlier:
+            self._judge_again(job, earlier)
             self._excuse(manager, job, earlier)
         run = Run(manager, job.lease, job.attempt, now)
         earlier.append(run)
@@ -110,9 +116,25 @@ class Truth:
                 raise Violation(f"{id} {run.lease:#x} went on for {run.ended - dead:.2f} s after it was to be killed")
         self.timeline.say(f"END {id} {run.lease:#x} at {run.manager}: {how}")
 
+    def _judge_again(self, job: v2.Job, earlier: list[Run]) -> None:
+        options = v2.options_of(self.plans[job.id].job.options)
+        if not options.redeliver:
+            raise Violation(f"{job.id} may begin only once and has begun before: {earlier}")
+        both = [run for run in earlier if run.ended is None]
+        if options.on_partition == "stop" and both and not self._could_not_stop(job.id, both):
+            raise Violation(f"{job.id} runs in two places, and its manager was to stop it: {both}")
+
+    def _could_not_stop(self, id: str, runs: list[Run]) -> bool:
+        """A manager that stands still stops nothing; and a liar is believed."""
+        blamed = [cause for run in runs for cause in self.causes.get(run.manager, [])] + self.causes.get(id, [])
+        return any(cause.what in ("stood still", "a liar claimed it") for cause in blamed)
+
     def _excuse(self, manager: str, job: v2.Job, earlier: list[Run]) -> None:
         now = self.timeline.now
         if earlier[-1].how in ("fail", "retry") or self.plans[job.id].runs[0][0] == "stuck":
+            return
+        if earlier[-1].how == "cut" and any(cause.what == LEASE_OVER for cause in self.causes.get(job.id, [])):
+            self.stopped += 1
             return
         self.repeats += 1
         for run in earlier:

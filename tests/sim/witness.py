@@ -268,6 +268,8 @@ class Witness:
             job = self.truth.plans[id].job
             late = v2.decode(job.options, v2.Options).expires_s if job.options else None
             right = late is not None and self.disk.created(id) + late <= self.timeline.wall
+        elif new.state == lifecycle.LOST:
+            right = old.state == "running" and not v2.options_of(self.truth.plans[id].job.options).redeliver
         else:
             right = bool(told)
         if not right:
@@ -363,7 +365,12 @@ class Witness:
         }
         self._stopping.update(lease for _, lease in told)
         for id, old in before.items() if self.jobs is not before else ():
-            if old.lease and self.jobs[id].state == lifecycle.CANCELLED and (old.holder, old.lease) not in told:
+            if (
+                old.lease
+                and old.holder
+                and self.jobs[id].state == lifecycle.CANCELLED
+                and (old.holder, old.lease) not in told
+            ):
                 raise Violation(f"{id} was cancelled, and {old.holder!r}, who runs it, was not told: {old}")
 
     def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request) -> None:
@@ -379,6 +386,9 @@ class Witness:
             self._attempts[job.id] = job.attempt
             if self.jobs[job.id].lease != job.lease or not self.disk.has(job.id):
                 raise Violation(f"{job.id} is handed out as {job.lease:#x}, and it is {self.jobs.get(job.id)}")
+            marked = v2.options_of(job.options).redeliver or self.disk.started(job.id) == job.lease
+            if not marked:
+                raise Violation(f"{job.id} may begin only once, and that it leaves as {job.lease:#x} is not durable")
             if announced is not None and job.queue not in announced.queues:
                 raise Violation(f"{job.id} of queue {job.queue} is handed to {announced}")
         if announced is not None and (session.sent > session.limit or session.sent != request.n):

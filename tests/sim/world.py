@@ -116,13 +116,16 @@ class World:
         stuck = rng.random() < options.stuck_share
         if stuck:
             runs = [("stuck", 1e9)]
+        wishes = self._wishes(rng, stuck)
+        if wishes.on_partition == "stop" and not stuck and rng.random() < 0.5:
+            runs = [("ok", rng.uniform(5.0, 25.0)), *runs]
         job = v2.Job(
             id,
             rng.choice(options.queues),
             rng.choice(NAMES),
             calls.pack_call((rng.randint(0, 9),), {}),
             rng.choice((0, 5, -5)[: options.priorities]),
-            v2.pack_options(self._wishes(rng, stuck)),
+            v2.pack_options(wishes),
         )
         self.truth.plans[id] = Plan(job, runs, gil=rng.random() < 0.1)
         return job
@@ -130,7 +133,9 @@ class World:
     def _wishes(self, rng: Random, stuck: bool) -> v2.Options:
         """A job's own options."""
         options = self.options
-        retried = rng.random() < options.retry_share
+        once = bool(options.once_share) and rng.random() < options.once_share
+        stop = bool(options.stop_share) and rng.random() < options.stop_share
+        retried = rng.random() < options.retry_share and not once
         return v2.Options(
             timeout_s=rng.choice((0.5, 3.0)) if stuck else None,
             delay_s=rng.choice((0.05, 0.5, 3.0)) * rng.random() if rng.random() < options.delay_share else 0.0,
@@ -138,6 +143,8 @@ class World:
             retries=rng.randint(1, 3) if retried else 0,
             retry_delays_s=rng.choice(((), (0.2,), (0.1, 0.4, 2.0))) if retried else (),
             retry_jitter=retried and rng.random() < 0.5,
+            redeliver=not once,
+            on_partition="stop" if stop else "finish",
         )
 
     def _run(self, rng: Random) -> tuple[str, float]:
@@ -197,8 +204,8 @@ class World:
         for id in self.truth.acked:
             if id not in self.truth.results:
                 raise Violation(f"the client of {id} was never told its outcome")
-        if not self.options.faults and self.truth.repeats:
-            raise Violation(f"{self.truth.repeats} second runs and nothing went wrong")
+        if not self.options.faults and self.truth.repeats + self.truth.stopped:
+            raise Violation(f"{self.truth.repeats + self.truth.stopped} second runs and nothing went wrong")
 
 
 @contextmanager

@@ -37,6 +37,7 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"REQUEUE"): Handler("ask_requeue", v2.Question),
     (v2.VERSION, b"PURGE"): Handler("ask_purge", v2.Question),
     (v2.VERSION, b"CANCEL"): Handler("ask_cancel", v2.Question),
+    (v2.VERSION, b"DRAIN_MANAGER"): Handler("ask_drain_manager", v2.Question),
     (v2.VERSION, b"DISCONNECT"): Handler("ask_disconnect", v2.Question),
 }
 
@@ -172,6 +173,14 @@ class Administrative(Operators):
     def ask_schedulers(self, sender: PeerId, body: v2.Question) -> None:
         """SCHEDULERS."""
         self.answer(sender, body, self.show_schedulers)
+
+    def ask_drain_manager(self, sender: PeerId, body: v2.Question) -> None:
+        """DRAIN_MANAGER {manager: name}: those of this name finish what they run and leave; repeating it is harmless.
+        The answer tells how many jobs each runs, by connection: none if there is no such manager."""
+        named = [m for m in self.pool.managers.values() if m.incarnation.name == body.params.get("manager")]
+        for manager in named:
+            self.drain_manager(manager)
+        self.answer(sender, body, lambda: {text_of(m.id): len(self.ledger.held_by(m)) for m in named})
 
     def ask_disconnect(self, sender: PeerId, body: v2.Question) -> None:
         """DISCONNECT: an answer, then the Router ends."""

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import msgspec
 
 from eventmq import limits
-from eventmq.protocol import v2
-from eventmq.protocol.v2 import Job, Options, Refusal
+from eventmq.protocol.v2 import Job, Options, Refusal, options_of
 
 ID_MAX, NAME_MAX = limits.ID_CHARS_MAX, limits.NAME_CHARS_MAX
-
-
-@lru_cache(maxsize=1024)
-def options_of(packed: bytes) -> Options:
-    """A job's options. Jobs of one function mostly carry the same bytes, so few are decoded twice.
-
-    Raises:
-        msgspec.MsgspecError: Not options.
-    """
-    return v2.decode(packed, Options) if packed else Options()
 
 
 def overdue(options: Options, created: float, wall: float) -> bool:
@@ -62,4 +50,6 @@ def _fault_of_options(job: Job) -> Refusal | None:
     )
     if not all(0.0 <= each <= limits.FUTURE_S_MAX and math.isfinite(each) for each in times):
         return Refusal(job.id, "invalid_job", "options: a time is negative, not a number or too far away")
+    if options.retries and not options.redeliver:
+        return Refusal(job.id, "invalid_job", "options: retries of a job that may begin only once (redeliver is false)")
     return None

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventmq import limits
-from eventmq.broker.admission import options_of
-from eventmq.broker.core import Core, Handler, Handlers, fact_of
+from eventmq.broker.core import Core, Handler, Handlers
 from eventmq.broker.outbox import BACKEND, FRONTEND
-from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, ordered, text_of
+from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
 from eventmq.protocol.arguments import UNSENDABLE
-from eventmq.protocol.v2 import Failure, Job, Outcome
+from eventmq.protocol.v2 import Failure, Job, Outcome, options_of
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"INFORM"): Handler("on_inform"),
@@ -111,7 +110,7 @@ class Backend(Core):
             self.pool.remove(before)
         if other is not None and other is not before:
             self.pool.remove(other)
-            self.ledger.give_back(self.ledger.held_by(other), begun=True)
+            self._cut_short(other, "gave up its connection to another")
         self._forget_namesake(incarnation)
         self.commit()
         manager = self._join(sender, 2, incarnation, body.queues, body.fair)
@@ -124,6 +123,8 @@ class Backend(Core):
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
         for held in unwanted:
             self.stops.order(held.id, self.now, self.pool, self.outbox)
+        if before is not None and before.draining:
+            self.drain_manager(manager)  # the order may have been lost with the connection
 
     def _verdict(self, held: v2.Held, unwanted: list[v2.Held], manager: Manager) -> str:
         return "keep" if held in unwanted else self.ledger.adopt(held.id, held.lease, manager, self.now)
@@ -255,7 +256,9 @@ class Backend(Core):
 
     def on_beat(self, sender: PeerId, body: v2.Beat) -> None:
         """An eMQP/2.0 manager's heartbeat repeats its credit."""
-        self._allow(self.heard(sender), body.count)
+        manager = self.heard(sender)
+        manager.clock = body.clock
+        self._allow(manager, body.count)
 
     def on_leaving(self, sender: PeerId, body: v2.Empty) -> None:
         """A manager finishes what it runs and takes no more."""
@@ -273,16 +276,22 @@ class Backend(Core):
 
     def lose(self, manager: Manager, why: str) -> None:
         """Forgets a manager; what it held waits again, and may have run in part."""
-        held = self.ledger.held_by(manager)
-        self.ledger.give_back(held, begun=True)
+        held = self._cut_short(manager, why)
         self.stops.lose(manager.incarnation)
         self.outbox.drop(manager)
         self.pool.remove(manager)
         self.ledger.changes.facts[fact_of(manager.incarnation)] = None
         level = "warning" if held else "info"
-        self.note(
-            level, f"manager_lost_{level}", f"job manager {manager.incarnation.name} {why}; {len(held)} jobs given back"
-        )
+        self.note(level, f"manager_lost_{level}", f"job manager {manager.incarnation.name} {why}; it had {held} jobs")
+
+    def _cut_short(self, manager: Manager, why: str) -> int:
+        """What a manager held may have run in part, and may run on where we do not see it: those that are to stop then
+        have stopped `LEASE_S` after we heard of it last. Returns how many jobs it held."""
+        held = self.ledger.held_by(manager)
+        cause = Failure("eventmq.JobLost", f"job manager {manager.incarnation.name} {why}: it may have begun")
+        left_s = manager.heard + limits.LEASE_S + limits.LEASE_MARGIN_S - self.now
+        self.ledger.cut_short(held, cause, self.wall, self.wall + left_s)
+        return len(held)
 
     def clean_up_dead_workers(self) -> None:
         """Removes the managers that were not heard from within the timeout."""
@@ -346,7 +355,6 @@ class Backend(Core):
     def hand_out(self) -> None:
         """Gives waiting jobs to managers with credit."""
         for manager, jobs in self.ledger.dispatch(self.now, self.wall):
-            manager.told = self.now
             if manager.wire == 2:
                 self.outbox.hand(manager, jobs)
             else:

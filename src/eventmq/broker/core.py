@@ -20,7 +20,8 @@ from eventmq import limits
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
 from eventmq.broker.policy import Policy
-from eventmq.broker.pool import Incarnation, Manager, PeerId, Pool
+from eventmq.broker.pool import Manager, PeerId, Pool
+from eventmq.broker.reunion import Reunion
 from eventmq.broker.schedule import Scheduler
 from eventmq.broker.schedules import Schedules
 from eventmq.broker.stops import Stops
@@ -28,9 +29,6 @@ from eventmq.broker.waiters import Waiters
 from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
 from eventmq.store.base import Record, Store
-
-MANAGER_FACT = "manager:"
-"""Facts `manager:<name>:<nonce>`: who was connected, so that a restarted Router knows for whom to wait."""
 
 
 class Handler(NamedTuple):
@@ -98,8 +96,7 @@ class Core(ABC):
         self.beats: Counter[str] = Counter()
         self.received_disconnect = False
         self.ending_since = now
-        self.expected = self._known_managers()
-        self.hold_until = now + policy.reconcile_s
+        self._await_managers()
         self._next_check = now
         self._next_sweep = self._next_survey = now + limits.SWEEP_S
         self._messages = 0
@@ -173,23 +170,28 @@ class Core(ABC):
         self.ledger = self._open_ledger(self.ledger.next_lease)
         self.schedules = Schedules(self.ledger)
         self.schedulers, self.scheduler_queue = {}, []
-        self.expected = self._known_managers()
-        self.hold_until = self.now + self.policy.reconcile_s
+        self._await_managers()
         self.outbox = Outbox()
         self.stops = Stops()
         self.questions.clear()
 
     def _open_ledger(self, first_lease: int = 0) -> Ledger:
-        ledger = Ledger(self.store, self.pool, self.policy, self.wall, first_lease)
+        ledger = Ledger(self.store, self.pool, self.policy, self.now, self.wall, first_lease)
         if ledger.changes:
             self.store.apply(ledger.changes)
             ledger.applied()
         ledger.refill(self.wall)
         return ledger
 
-    def _known_managers(self) -> set[Incarnation]:
-        facts = (fact for fact in self.ledger.facts if fact.startswith(MANAGER_FACT))
-        return {Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1)) for fact in facts}
+    def _await_managers(self) -> None:
+        self.reunion = Reunion(self.ledger, self.now + self.policy.reconcile_s)
+        self.expected = self.reunion.expected
+
+    def _look_for_managers(self) -> None:
+        late = self.reunion.look(self.now, self.wall)
+        if late:
+            names = ", ".join(incarnation.name for incarnation in late)
+            self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
 
     def _answer_questions(self) -> None:
         """As many as a turn has time for, in order; memory and store agree now."""
@@ -220,12 +222,7 @@ class Core(ABC):
             if self.storage_full and self.store.info()["room"]:
                 self.storage_full = False
                 self.note("info", "storage_room", "there is room again: new jobs are accepted")
-        if self.expected and self.now >= self.hold_until:
-            names = ", ".join(sorted(incarnation.name for incarnation in self.expected))
-            self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
-            for incarnation in self.expected:
-                self.ledger.changes.facts[fact_of(incarnation)] = None
-            self.expected.clear()
+        self._look_for_managers()
         self.ledger.wake(self.wall)
         if self.now >= self._next_survey:
             self._next_survey = self.now + limits.SWEEP_S
@@ -261,7 +258,7 @@ class Core(ABC):
         self.pool.forgive(seconds)
         for scheduler in self.schedulers.values():
             scheduler.hb += seconds
-        self.hold_until += seconds
+        self.reunion.until += seconds
         self.note("warning", "stall", f"the Router's loop stood still for {seconds:.2f} s")
 
     # ---- messages ------------------------------------------------------------------------------------
@@ -385,13 +382,15 @@ class Core(ABC):
     def beat_schedulers(self) -> None:
         """A heartbeat to every scheduler whose time for one has come."""
 
+    def drain_manager(self, manager: Manager) -> None:
+        """Tells a manager to finish what it runs, give back the rest, and leave."""
+        manager.draining = True
+        manager.crew.rested(manager)
+        frames = v2.encode(b"DISCONNECT", v2.Empty()) if manager.wire == 2 else v1.encode(b"DISCONNECT", self.new_id())
+        self.outbox.send(BACKEND, manager.id, frames)
+
     def beat(self, manager: Manager) -> list[bytes]:
         """The frames of a heartbeat to a manager, in its own version."""
         if manager.wire == 1:
             return v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}")
-        return v2.encode(b"HEARTBEAT", v2.Beat(self.wall, manager.sent))
-
-
-def fact_of(incarnation: Incarnation) -> str:
-    """The name of the fact that a manager is connected."""
-    return f"{MANAGER_FACT}{incarnation.name}:{incarnation.nonce}"
+        return v2.encode(b"HEARTBEAT", v2.Beat(self.wall, manager.sent, manager.clock))

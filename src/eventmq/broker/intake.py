@@ -15,7 +15,7 @@ from typing import NamedTuple
 from eventmq import limits
 from eventmq.broker import backlog as backlogs
 from eventmq.broker import timers
-from eventmq.broker.admission import fault, options_of
+from eventmq.broker.admission import fault
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
 from eventmq.broker.policy import Policy
@@ -23,7 +23,7 @@ from eventmq.broker.rules import Rules
 from eventmq.broker.timers import Timers
 from eventmq.broker.uniques import Uniques
 from eventmq.protocol import v2
-from eventmq.protocol.v2 import Failure, Job, Refusal
+from eventmq.protocol.v2 import Failure, Job, Refusal, options_of
 from eventmq.store.base import Changes, Moved, Store
 
 
@@ -50,6 +50,7 @@ class Intake(ABC):
         changes: What this turn wants remembered.
         let_go: Jobs that left memory in this turn by id; the store may not have them yet.
         counts: Since start: `accepted`, `duplicates`, and what the ledger counts.
+        in_doubt: Jobs that may begin only once and may have, at a manager of before this start.
         epoch: How often this store was opened by a Router.
         facts: What was remembered besides jobs when the Router started.
         rules: What operators have said about queues.
@@ -78,9 +79,12 @@ class Intake(ABC):
             self.backlog(queue).delayed = delayed
         self.changed_queues: dict[str, None] = {}
         self.short_queues: dict[str, None] = dict.fromkeys(self.backlogs)
+        self.in_doubt: list[Job] = []
         for job in snapshot.jobs:
             self.live[job.id] = job
-            if job.due > wall:
+            if job.started > job.settled:
+                self.in_doubt.append(job)
+            elif job.due > wall:
                 self.delay(job)
             else:
                 job.due = 0.0
@@ -130,7 +134,8 @@ class Intake(ABC):
             if full:
                 refusals.append(self._full(job))
                 continue
-            job.created, job.attempt, job.lease, job.crashes, job.failures, job.settled = wall, 1, 0, 0, 0, 0
+            job.created, job.attempt, job.lease, job.crashes, job.failures = wall, 1, 0, 0, 0
+            job.settled = job.started = 0
             job.due = self._due(job, wall) if job.options else 0.0
             job.seq = self.next_seq
             self.next_seq += 1
@@ -341,9 +346,10 @@ class Intake(ABC):
 
 
 def moved(job: Job, failure: Failure | None = None) -> Moved:
-    """What the store is to know of a job that goes back."""
+    """What the store is to know of a job that goes back, or goes out and may begin only once."""
     packed = v2.pack(failure) if failure else b""
-    return Moved(job.seq, job.attempt, job.crashes, job.failures, job.due, packed, job.settled, error_of(failure))
+    counters = (job.seq, job.attempt, job.crashes, job.failures)
+    return Moved(*counters, job.due, packed, job.settled, error_of(failure), job.started)
 
 
 def error_of(failure: Failure | None) -> str:

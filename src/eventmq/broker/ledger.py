@@ -1,6 +1,6 @@
 """The jobs that are handed out: to whom, what comes back, how each one ends.
 
-Owns `leases`; with what `Intake` owns, a job is in exactly one place: in `timers` (delayed), in a backlog (waiting), in
+With what `Leases` and `Intake` own, a job is in exactly one place: in `timers` (delayed), in a backlog (waiting), in
 `leases` (running), only in the store (delayed or waiting), or ended. Nothing here sends, reads a clock or knows a
 socket; `now` is monotonic time, `wall` is wall time, both in seconds.
 """
@@ -13,61 +13,43 @@ from typing import Any
 
 from eventmq import limits
 from eventmq.broker import lifecycle, retries
-from eventmq.broker.admission import options_of, overdue
+from eventmq.broker.admission import overdue
 from eventmq.broker.backlog import key
-from eventmq.broker.intake import Intake, error_of, moved
+from eventmq.broker.intake import error_of, moved
+from eventmq.broker.latency import Latency, observe
+from eventmq.broker.leases import Leases
 from eventmq.broker.lifecycle import move
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Crew, Manager, Pool
 from eventmq.protocol import v2
-from eventmq.protocol.v2 import Failure, Held, Job, Outcome
+from eventmq.protocol.v2 import Failure, Held, Job, Outcome, options_of
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Record, Requeued, Store
-
-Lease = tuple[Job, Manager, float]
-"""One hand-out: the job, who has it, since when (monotonic). Not a class: one is made for every job."""
 
 Ending = tuple[str, bytes, Failure | None, int]
 """How a job ended: state, value, failure, attempt."""
 
 
-class Latency:
-    """Times from hand-out to outcome of one queue, in seconds."""
-
-    __slots__ = ("count", "max", "total")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.max = 0.0
-
-
-class Ledger(Intake):
+class Ledger(Leases):
     """All jobs.
 
     Attributes:
-        leases: Running jobs by id.
-        progress: How far running jobs say they are, by id, packed.
         ended: What ended in this turn, by id: for those who wait for it.
         runs_ended: Of those, the runs of schedules: (schedule, job, state), cleared by whoever reads them.
         kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
         counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `requeued`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
         latencies: How long they took, by queue.
-        first_lease: Leases below it were handed out before memory was made from the store.
         changed_crews: Crews that got credit or members since the last dispatch.
     """
 
-    def __init__(self, store: Store, pool: Pool, policy: Policy, wall: float, first_lease: int = 0) -> None:
-        super().__init__(store, policy, wall)
+    def __init__(self, store: Store, pool: Pool, policy: Policy, now: float, wall: float, first_lease: int = 0) -> None:
+        super().__init__(store, policy, now, wall, first_lease)
         self.pool = pool
-        self.leases: dict[str, Lease] = {}
-        self.progress: dict[str, bytes] = {}
         self.ended: dict[str, Ending] = {}
         self.runs_ended: list[tuple[str, str, str]] = []
         self.kills: list[tuple[Manager, Held]] = []
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
-        self.first_lease = self.next_lease = max(first_lease, self.epoch << 32)
         self.changed_crews: dict[Crew, None] = {}
 
     # ---- out ---------------------------------------------------------------------------------------
@@ -139,22 +121,13 @@ class Ledger(Intake):
             lease += 1
             job.lease = lease
             leases[job.id] = (job, manager, now)
+            if job.options:
+                self._mark(job)
         self.next_lease = lease
         if manager.crew.fair is not None:
             manager.crew.fair.lent(jobs[0].queue, len(jobs), now)
         manager.sent += len(jobs)
         self.processed[jobs[0].queue] += len(jobs)
-
-    def _take_back(self, job: Job) -> None:
-        """Nobody has the job any more."""
-        self.progress.pop(job.id, None)
-        lease = self.leases.pop(job.id, None)
-        if lease is not None and lease[1].crew.fair is not None:
-            lease[1].crew.fair.given_back(job.queue)
-
-    def held_by(self, manager: Manager) -> list[Job]:
-        """What is handed out to a manager. Looks at all leases: for rare events and people."""
-        return [job for job, holder, _ in self.leases.values() if holder is manager]
 
     # ---- back --------------------------------------------------------------------------------------
 
@@ -171,22 +144,15 @@ class Ledger(Intake):
             if outcome.state == "returned":
                 self.give_back([job])
                 continue
-            self._observe(job.queue, now - since)
+            observe(self.latencies, job.queue, now - since)
             if outcome.state == "succeeded":
                 self._end(job, manager, "succeed", wall, outcome.value, None, outcome.run_s)
             elif outcome.state == "crashed":
                 self._crashed(job, manager, outcome, wall)
+            elif outcome.state == "interrupted":
+                self.cut_short([job], outcome.failure or Failure("eventmq.JobLost", "its manager stopped it"), wall)
             else:
                 self._failed(job, manager, outcome, wall)
-
-    def _observe(self, queue: str, seconds: float) -> None:
-        latency = self.latencies.get(queue)
-        if latency is None:
-            latency = self.latencies[queue] = Latency()
-        latency.count += 1
-        latency.total += seconds
-        if seconds > latency.max:
-            latency.max = seconds
 
     def _failed(self, job: Job, manager: Manager, outcome: Outcome, wall: float) -> None:
         failure = outcome.failure or Failure("eventmq.JobFailed", f"reported as {outcome.state[:40]!r}")
@@ -201,7 +167,7 @@ class Ledger(Intake):
         delay_s = retries.delay_s(options, job) if given is None else min(max(given, 0.0), limits.FUTURE_S_MAX)
         self._try_again(job, wall + delay_s if delay_s else 0.0, failure)
 
-    def _try_again(self, job: Job, due: float, failure: Failure) -> None:
+    def _try_again(self, job: Job, due: float, failure: Failure | None = None) -> None:
         """Running to delayed, or straight back to waiting when `due` is 0."""
         move(job, "put_off" if due else "give_back")
         self._take_back(job)
@@ -215,32 +181,38 @@ class Ledger(Intake):
     def _crashed(self, job: Job, manager: Manager, outcome: Outcome, wall: float) -> None:
         job.crashes += 1
         self.counts["crashes"] += 1
-        limit = options_of(job.options).crash_limit
-        if job.crashes < (self.policy.crash_limit if limit is None else limit):
-            self.give_back([job], begun=True)
-            return
+        options = options_of(job.options)
+        limit = self.policy.crash_limit if options.crash_limit is None else options.crash_limit
         cause = outcome.failure or Failure("eventmq.JobCrashed", "worker process died")
+        if job.crashes < limit or not options.redeliver:
+            self.cut_short([job], cause, wall)
+            return
         failure = Failure(cause.type, f"{cause.message}; crash {job.crashes} of this job", cause.traceback)
         self._end(job, manager, "fail", wall, b"", failure, outcome.run_s)
 
-    def give_back(self, jobs: Iterable[Job], begun: bool = False) -> None:
-        """Running jobs wait again, at their old place. `begun`: they may have run in part, so the attempt counts."""
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        """Handed out and known not to have begun: they wait again at their old place, and no attempt is counted."""
         for job in sorted(jobs, key=key, reverse=True):
             move(job, "give_back")
+            if job.started:
+                job.settled = job.lease
+                self.changes.moved.append(moved(job))
             self._take_back(job)
             job.lease = 0
-            if begun:
-                job.attempt += 1
-                self.counts["redelivered"] += 1
-                self.changes.moved.append(moved(job))
             self.put_back(job)
 
-    def tell_progress(self, reports: list[v2.Report], manager: Manager) -> None:
-        """How far a manager says that jobs are. Of a hand-out that is not current, nothing is kept."""
-        for report in reports:
-            lease = self.leases.get(report.id)
-            if lease is not None and lease[0].lease == report.lease and lease[1] is manager:
-                self.progress[report.id] = report.value
+    def cut_short(self, jobs: Iterable[Job], cause: Failure, wall: float, stopped_by: float = 0.0) -> None:
+        """Runs that may have begun are over, or out of our sight. The jobs wait again, at their old place, and the
+        attempt counts; those that may begin only once are lost for this cause. By wall time `stopped_by` a manager that
+        is cut off has stopped those with `on_partition="stop"`."""
+        for job in sorted(jobs, key=key, reverse=True):
+            options = options_of(job.options)
+            if not options.redeliver:
+                self._end(job, self.leases[job.id][1], "lose", wall, b"", cause)
+                continue
+            job.attempt += 1
+            self.counts["redelivered"] += 1
+            self._try_again(job, stopped_by if options.on_partition == "stop" and stopped_by > wall else 0.0)
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
@@ -312,8 +284,11 @@ class Ledger(Intake):
         self.let_go[id] = job  # should its REQUEST come again in this turn
         if job.lease:
             manager = self.leases[id][1]
-            self.kills.append((manager, Held(id, job.lease)))
+            held = Held(id, job.lease)
             self._end(job, manager, "cancel", wall)
+            if manager is self.absent:
+                return lifecycle.CANCELLED  # whoever runs it is told when it names it
+            self.kills.append((manager, held))
             return lifecycle.STOPPING
         self._end(job, None, "cancel", wall)
         return lifecycle.CANCELLED
@@ -340,45 +315,6 @@ class Ledger(Intake):
             self.uniques.added(job)
         self.put_back(job)
         return True
-
-    # ---- reconciliation ------------------------------------------------------------------------------
-
-    def adopt(self, id: str, lease: int, manager: Manager, now: float) -> str:
-        """A returning manager holds this hand-out. `keep`: it is (again) the current one; `kill`: it is not; `done`:
-        the job has ended. To be called when all changes are applied."""
-        if not 0 < lease <= self.next_lease:
-            return "kill"  # no Router has ever handed that out
-        current = self.leases.get(id)
-        if current is not None:
-            job, holder, since = current
-            same = job.lease == lease and holder.incarnation == manager.incarnation
-            if not same and not job.lease < lease < self.first_lease:
-                return "kill"
-            # Of hand-outs from before a restart the last one counts, whoever is back first.
-            self._take_back(job)
-            self._lend(job, lease, manager, since, now)
-            return "keep"
-        idle = self.live.get(id)
-        if idle is None:
-            record = next(iter(self.store.find([id])), None)
-            if record is None:
-                return "kill"
-            if record.state in lifecycle.TERMINAL:
-                return "done"
-            idle = record.job
-        if lease <= idle.settled:
-            return "kill"  # its outcome is known, and the job is to run again
-        self.fetch(idle)
-        idle.due = 0.0
-        self._lend(idle, lease, manager, now, now)
-        return "keep"
-
-    def _lend(self, job: Job, lease: int, manager: Manager, since: float, now: float) -> None:
-        """The manager has the job, since monotonic time `since`."""
-        job.lease = lease
-        self.leases[job.id] = (job, manager, since)
-        if manager.crew.fair is not None:
-            manager.crew.fair.lent(job.queue, 1, now)
 
     # ---- questions -----------------------------------------------------------------------------------
 

@@ -4,9 +4,9 @@
                  │ wake                  │
                  ▼                       │
     accept ─▶ waiting ──hand_out──▶ running ──succeed──▶ succeeded
-                 ▲ ▲                  │ └────fail─────▶ dead
-                 │ └────give_back─────┘                 │
-                 └───────────────requeue────────────────┘      cancel, expire: from where it makes sense
+                 ▲ ▲                  │ ├────fail─────▶ dead
+                 │ └────give_back─────┘ └────lose─────▶ lost
+                 └───────────────requeue (dead)                cancel, expire: from where it makes sense
 
 The diagram in `docs/lifecycle.md` is made from `TRANSITIONS`.
 """
@@ -23,6 +23,7 @@ SUCCEEDED = "succeeded"
 DEAD = "dead"
 CANCELLED = "cancelled"
 EXPIRED = "expired"
+LOST = "lost"
 
 UNKNOWN = "unknown"
 """Not a state: the answer about a job that nobody remembers."""
@@ -30,13 +31,14 @@ UNKNOWN = "unknown"
 STOPPING = "stopping"
 """Not a state either: the answer about a job that is cancelled while it runs."""
 
-TERMINAL = frozenset({SUCCEEDED, DEAD, CANCELLED, EXPIRED})
+TERMINAL = frozenset({SUCCEEDED, DEAD, CANCELLED, EXPIRED, LOST})
 
 TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "hand_out": (frozenset({WAITING}), RUNNING),
     "give_back": (frozenset({RUNNING}), WAITING),
     "succeed": (frozenset({RUNNING}), SUCCEEDED),
     "fail": (frozenset({RUNNING}), DEAD),
+    "lose": (frozenset({RUNNING}), LOST),
     "put_off": (frozenset({RUNNING}), DELAYED),
     "wake": (frozenset({DELAYED}), WAITING),
     "cancel": (frozenset({DELAYED, WAITING, RUNNING}), CANCELLED),

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from eventmq import limits
-from eventmq.broker.admission import options_of
 from eventmq.broker.core import Core
 from eventmq.broker.lifecycle import DELAYED, RUNNING, TERMINAL, TRANSITIONS, WAITING
 from eventmq.broker.outbox import ADMINISTRATIVE
@@ -25,6 +24,7 @@ from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
 from eventmq.protocol.administration import Bound, OneJob, OneQueue, Selection, SomeJobs, params_of
+from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line, Page, Wanted
 
 REQUEUABLE = TRANSITIONS["requeue"][0]

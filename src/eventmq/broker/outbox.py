@@ -6,12 +6,11 @@ their size allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from eventmq import limits
 from eventmq.broker.pool import Manager, PeerId
 from eventmq.protocol import v2
+from eventmq.protocol.packing import batches
 from eventmq.protocol.v2 import Job, Result
 
 FRONTEND = "frontend"
@@ -73,22 +72,3 @@ def size_of(result: Result) -> int:
     """Bytes of a result on the wire, about; what a job raised may be longer than what it returns."""
     failure = result.failure
     return len(result.value) + (len(failure.message) + len(failure.traceback) if failure else 0)
-
-
-T = TypeVar("T")
-
-
-def batches(items: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """`items` in pieces of at most `BATCH_JOBS_MAX` items and about `BATCH_BYTES`."""
-    if len(items) <= limits.BATCH_JOBS_MAX and sum(map(size_of, items)) <= limits.BATCH_BYTES:
-        yield items
-        return
-    batch: list[T] = []
-    size = 0
-    for item in items:
-        if batch and (size >= limits.BATCH_BYTES or len(batch) >= limits.BATCH_JOBS_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += size_of(item)
-    yield batch

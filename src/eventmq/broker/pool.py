@@ -27,6 +27,21 @@ class Incarnation(NamedTuple):
     nonce: str
 
 
+MANAGER_FACT = "manager:"
+"""Facts `manager:<name>:<nonce>`: who was connected, so that a restarted Router knows for whom to wait."""
+
+
+def fact_of(incarnation: Incarnation) -> str:
+    """The name of the fact that a manager is connected."""
+    return f"{MANAGER_FACT}{incarnation.name}:{incarnation.nonce}"
+
+
+def remembered(facts: Iterable[str]) -> set[Incarnation]:
+    """The managers that were connected."""
+    ours = (fact for fact in facts if fact.startswith(MANAGER_FACT))
+    return {Incarnation(*fact.removeprefix(MANAGER_FACT).rsplit(":", 1)) for fact in ours}
+
+
 class Manager:
     """One connected job manager.
 
@@ -40,6 +55,7 @@ class Manager:
         limit: Jobs it has allowed us to send in this session.
         sent: Jobs sent in this session.
         heard: Monotonic time of its last frame.
+        clock: Its own monotonic time in its last beat; it is told, so that it knows what we have heard.
         told: Monotonic time of our last beat.
         suspect_since: Monotonic time at which its connection was found gone; None = it is there.
         draining: It takes no more jobs.
@@ -48,7 +64,7 @@ class Manager:
     """
 
     __slots__ = (
-        "about", "crew", "draining", "finished", "heard", "id",
+        "about", "clock", "crew", "draining", "finished", "heard", "id",
         "incarnation", "limit", "sent", "suspect_since", "told", "wire",
     )  # fmt: skip
 
@@ -60,6 +76,7 @@ class Manager:
         self.limit = 0
         self.sent = 0
         self.heard = now
+        self.clock = 0.0
         self.told = now
         self.suspect_since: float | None = None
         self.draining = False

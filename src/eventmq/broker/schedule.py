@@ -7,11 +7,10 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from eventmq.broker.admission import options_of
 from eventmq.broker.pool import PeerId
 from eventmq.protocol import calls, v2
 from eventmq.protocol.scheduling import Assignment, Schedule
-from eventmq.protocol.v2 import Job
+from eventmq.protocol.v2 import Job, options_of
 from eventmq.schedules import due as dues
 
 OVERLAPS = {

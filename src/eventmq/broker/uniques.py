@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eventmq import limits
-from eventmq.broker.admission import options_of, overdue
+from eventmq.broker.admission import overdue
 from eventmq.broker.lifecycle import CANCELLED, EXPIRED
-from eventmq.protocol.v2 import Job, Options
+from eventmq.protocol.v2 import Job, Options, options_of
 from eventmq.store.base import Changes, Holder, Store
 
 

@@ -40,7 +40,7 @@ WHY_S = 1.0
 _ENDS: dict[str, tuple[type[JobError], str]] = {
     "cancelled": (JobCancelled, "was cancelled"),
     "expired": (JobExpired, "waited longer than its `expires`"),
-    "lost": (JobLost, "may run at most once, and the worker that ran it is gone"),
+    "lost": (JobLost, "may begin only once, and nobody can say how that run ended"),
     "unknown": (JobNotFound, "is not known to the Router: never accepted, or its outcome is forgotten (`result_ttl`)"),
 }
 _FAILURES: dict[str, type[JobFailed]] = {
@@ -123,7 +123,8 @@ class JobHandle(str, Generic[R]):
 
     @property
     def status(self) -> str:
-        """Its state: `delayed`, `waiting`, `running`, `succeeded`, `dead`, `cancelled`, `expired`, or `unknown`.
+        """Its state: `delayed`, `waiting`, `running`, `succeeded`, `dead`, `cancelled`, `expired`, `lost`, or
+        `unknown`.
 
         Raises:
             BrokerUnavailable: The Router did not answer.
@@ -255,8 +256,8 @@ def _value(result: v2.Result, job: Job[Any, Any] | None) -> Any:
 
 def _error(result: v2.Result) -> JobError:
     failure = result.failure
-    if failure is None:
-        return _ended_without_value(result.id, result.state)
+    if failure is None or result.state in _ENDS:
+        return _ended_without_value(result.id, result.state, failure)
     kind = _FAILURES.get(failure.type, JobFailed)
     error = kind(failure.message, result.id, failure.type if kind is JobFailed else "", failure.traceback)
     if failure.traceback:
@@ -264,9 +265,9 @@ def _error(result: v2.Result) -> JobError:
     return error
 
 
-def _ended_without_value(id: str, state: str) -> JobError:
+def _ended_without_value(id: str, state: str, cause: v2.Failure | None = None) -> JobError:
     kind, text = _ENDS.get(state, (JobError, f"ended in state {state!r}, without a reason"))
-    return kind(f"job {id} {text}", id)
+    return kind(f"job {id} {text}" + (f": {cause.message}" if cause else ""), id)
 
 
 def _seconds(timeout: Timeout) -> float:

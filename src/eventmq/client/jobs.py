@@ -181,8 +181,8 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
         fn: The function, where `@job` stands bare.
         name: Where workers find it, `module.function`, when that is not where it was defined.
         given: Options for all its jobs: `queue`, `priority`, `timeout`, `soft_timeout`, `result_ttl`, `crash_limit`,
-            `retries`, `expires`, `unique`, `unique_scope`, `unique_for`, `on_conflict`, `debounce`, `block_for`; see
-            `JobOptions`.
+            `retries`, `expires`, `redeliver`, `on_partition`, `unique`, `unique_scope`, `unique_for`, `on_conflict`,
+            `debounce`, `block_for`; see `JobOptions`.
 
     Raises:
         InvalidJob: A `TypeError`: an option that cannot be, a key that names no argument, or a function that no worker

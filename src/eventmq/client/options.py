@@ -44,6 +44,8 @@ class Common(TypedDict, total=False):
     crash_limit: int | None
     retries: int | Retry | None
     expires: Duration | None
+    redeliver: bool | None
+    on_partition: Literal["finish", "stop"] | None
     unique: Template | None
     unique_scope: Scope | None
     unique_for: Duration | None
@@ -75,6 +77,9 @@ class JobOptions:
         crash_limit: Dead after it took down this many worker processes.
         retries: How often, and after which delays, it is tried again when it fails; a number stands for `Retry(it)`.
         expires: It ends as expired when it has not begun so long after it was accepted.
+        redeliver: False: it begins at most once, ever; when nobody can say how that run ended, it ends as lost.
+        on_partition: What its job manager does with it when it is cut off from the Router: `finish` it, which may
+            happen while another runs it again, or `stop` it before another may begin.
         unique: Its key, as `"user:{user_id}"`, filled in with the arguments; True: all of them. Of the jobs of its
             name with the same key, one in its way keeps it out.
         unique_scope: In its way are those that wait (`waiting`: delayed ones too), or also those that run (`running`,
@@ -102,6 +107,8 @@ class JobOptions:
     crash_limit: int | None = None
     retries: int | Retry | None = None
     expires: Duration | None = None
+    redeliver: bool = True
+    on_partition: Literal["finish", "stop"] = "finish"
     unique: Template = False
     unique_scope: Scope | None = None
     unique_for: Duration | None = None
@@ -123,6 +130,10 @@ class JobOptions:
             _check_whole("crash_limit", self.crash_limit, 1, 1_000)
         if self.id is not None and not re.fullmatch(rf"[!-~]{{1,{ID_CHARS_MAX}}}", self.id):
             raise InvalidJob(f"id is {self.id!r}, expected 1 to {ID_CHARS_MAX} printable ASCII characters, no space")
+        if type(self.redeliver) is not bool:
+            raise InvalidJob(f"redeliver is {self.redeliver!r}, expected True or False")
+        if self.on_partition not in ("finish", "stop"):
+            raise InvalidJob(f"on_partition is {self.on_partition!r}, expected 'finish' or 'stop'")
         options = v2.Options(
             timeout_s=_seconds("timeout", self.timeout),
             result_ttl_s=_seconds("result_ttl", self.result_ttl),
@@ -131,6 +142,8 @@ class JobOptions:
             due=_due(self.eta),
             expires_s=_seconds("expires", self.expires),
             soft_timeout_s=_seconds("soft_timeout", self.soft_timeout),
+            redeliver=self.redeliver,
+            on_partition=self.on_partition,
             **_policy_of_key(self),
         )
         if options.timeout_s and options.soft_timeout_s and options.soft_timeout_s >= options.timeout_s:
@@ -139,6 +152,8 @@ class JobOptions:
             raise InvalidJob("countdown and eta exclude each other")
         if self.retries is not None:
             options = _policy(self.retries).added_to(options)
+        if options.retries and not self.redeliver:
+            raise InvalidJob("retries and redeliver=False exclude each other: a retry begins the job once more")
         object.__setattr__(self, "block_for_s", _seconds("block_for", self.block_for) or 0.0)
         object.__setattr__(self, "packed", v2.pack_options(options))
 

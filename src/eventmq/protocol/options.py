@@ -23,6 +23,8 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
         retry_on: Qualified names of exceptions to retry on, with all that derive from them. Empty: any.
         retry_not_on: The same, not to retry on.
         retry_timeout: Whether a timeout is retried like a failure.
+        redeliver: False: it begins at most once. When nobody can say how that run ended, it is lost.
+        on_partition: What a manager that is cut off from the Router does with it: `finish`, or `stop` within `LEASE_S`.
         unique_scope: Of a job with a key, which others are in its way: those that are delayed or `waiting`, or
             `running` ones too.
         unique_for_s: In place of the scope: those accepted less than so long ago, also when they have ended by now.
@@ -44,6 +46,8 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
     retry_on: tuple[str, ...] = ()
     retry_not_on: tuple[str, ...] = ()
     retry_timeout: bool = True
+    redeliver: bool = True
+    on_partition: Literal["finish", "stop"] = "finish"
     unique_scope: Literal["waiting", "running"] = "running"
     unique_for_s: float | None = None
     on_conflict: Literal["existing", "replace", "raise"] = "existing"

@@ -9,12 +9,17 @@ Source: `docs/protocol.md`, section 3.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any
 
 import msgspec
 
 from eventmq import limits
-from eventmq.protocol.options import Options as Options
+from eventmq.protocol.options import Options
+from eventmq.protocol.packing import decode, decoded, pack, pack_sorted, unpack
+
+__all__ = ["Options", "decode", "decoded", "pack", "pack_sorted", "unpack"]
+"""What others take from here besides the classes."""
 
 VERSION = b"eMQP/2.0"
 
@@ -44,6 +49,7 @@ class Job(Body):
         failures: Runs that failed and were tried again.
         due: Wall time before which it is not to run; 0 = it is due.
         settled: Lease of the last hand-out whose outcome is known; 0 = there is none.
+        started: Lease of its last hand-out, if it may begin only once (`redeliver`): stored before it left. 0 = none.
     """
 
     id: str
@@ -61,6 +67,7 @@ class Job(Body):
     failures: int = 0
     due: float = 0.0
     settled: int = 0
+    started: int = 0
 
 
 class Failure(Body):
@@ -79,8 +86,9 @@ class Outcome(Body):
     Attributes:
         id: The job.
         lease: The hand-out that this is the outcome of.
-        state: `succeeded`, `failed`, `retry` (it asks to be tried again), `timeout`, `crashed` or `returned` (never
-            started: hand it out again). Of a hand-out that a KILL has stopped: how.
+        state: `succeeded`, `failed`, `retry` (it asks to be tried again), `timeout`, `crashed`, `interrupted` (it
+            began and was stopped through no fault of its own) or `returned` (never begun: hand it out again). Of a
+            hand-out that a KILL has stopped: how.
         value: msgpack of what the job returned.
         failure: Present unless succeeded or returned.
         run_s: How long it ran, seconds.
@@ -257,10 +265,17 @@ class Reply(Body):
 
 
 class Beat(Body):
-    """HEARTBEAT, both ways. The Router's `count` is the jobs it sent in this session, a manager's is its `limit`."""
+    """HEARTBEAT, both ways. The Router's `count` is the jobs it sent in this session, a manager's is its `limit`.
+
+    Attributes:
+        time: Wall time, for people.
+        count: See above.
+        clock: A manager's own monotonic time; the Router repeats the last one that it heard in this session. 0 = none.
+    """
 
     time: float
     count: int = 0
+    clock: float = 0.0
 
 
 class Kill(Body):
@@ -299,55 +314,19 @@ class Question(Body):
 # ---- coding -------------------------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
-    """A value of a class derived from `str`, `int` or `float` (a JobHandle, Django's SafeString) as that."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    raise TypeError(f"objects of type {type(value).__qualname__} have no form in msgpack")
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
-_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
-
-B = TypeVar("B")
-T = TypeVar("T")
-
-
 def encode(command: bytes, body: Body) -> list[bytes]:
     """The frames of one message, without the identity that a ROUTER socket puts in front."""
-    return [b"", VERSION, command, _encoder.encode(body)]
+    return [b"", VERSION, command, pack(body)]
 
 
-def decode(body: bytes, type: type[B]) -> B:
-    """The body as an instance of `type`.
-
-    Raises:
-        msgspec.MsgspecError: The bytes are not msgpack, or not of this shape.
-    """
-    decoder = _decoders.get(type)
-    if decoder is None:
-        decoder = _decoders[type] = msgspec.msgpack.Decoder(type)
-    value: B = decoded(decoder, body)
-    return value
-
-
-def decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], body: bytes | str) -> T:
-    """What the decoder makes of `body`. Lists in lists without end, and text that is none, are as malformed as anything
-    else.
+@lru_cache(maxsize=1024)
+def options_of(packed: bytes) -> Options:
+    """A job's options. Jobs of one function mostly carry the same bytes, so few are decoded twice.
 
     Raises:
-        msgspec.MsgspecError: The bytes are not what it decodes.
+        msgspec.MsgspecError: Not options.
     """
-    try:
-        return decoder.decode(body)  # type: ignore[arg-type]
-    except RecursionError:
-        raise msgspec.DecodeError("nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"text that is not UTF-8: {error}") from None
+    return decode(packed, Options) if packed else Options()
 
 
 def pack_options(options: Options) -> bytes:
@@ -355,21 +334,3 @@ def pack_options(options: Options) -> bytes:
     fields = zip(Options.__struct_fields__, Options.__struct_defaults__, strict=True)
     given = {name: value for name, default in fields if (value := getattr(options, name)) != default}
     return pack(given) if given else b""
-
-
-pack = _encoder.encode
-"""Any value as msgpack: payloads, options, values, and what goes through a worker's socketpair."""
-
-pack_sorted = msgspec.msgpack.Encoder(enc_hook=_plain, order="deterministic").encode
-"""The same with maps and sets in order: equal values are equal bytes."""
-
-_plain_decoder = msgspec.msgpack.Decoder()
-
-
-def unpack(packed: bytes) -> Any:
-    """msgpack as plain Python objects.
-
-    Raises:
-        msgspec.MsgspecError: The bytes are not msgpack.
-    """
-    return decoded(_plain_decoder, packed)

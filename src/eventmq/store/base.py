@@ -4,9 +4,10 @@ The Router is the only caller and the only writer, from one thread. In each turn
 notes what must outlive it in one `Changes`, and calls `apply` once; nothing becomes visible outside before `apply`
 has returned. Reads (`page`, `find`, `holders`) see what has been applied, not what is still in a `Changes`.
 
-A live job is `waiting` here whether it is delayed, waits or runs: handing a job out writes nothing. Its row is either
-held in the Router's memory too, or only here: *paged*, read back in dispatch order by `page`, or *put off*, read back
-in order of its time by `due`. Dispatch order is (rank, seq) ascending, rank being minus the priority.
+A live job is `waiting` here whether it is delayed, waits or runs: handing a job out writes nothing, unless it may begin
+only once (`started`). Its row is either held in the Router's memory too, or only here: *paged*, read back in dispatch
+order by `page`, or *put off*, read back in order of its time by `due`. Dispatch order is (rank, seq) ascending, rank
+being minus the priority.
 
 One test suite (`tests/test_store.py`) runs over every implementation.
 """
@@ -57,14 +58,15 @@ class Ended(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What changed about a live job that goes back to waiting, or is delayed or due now. Memory holds it from then on,
-    unless `paged_out` or `put_off` of the same changes say otherwise.
+    """What changed about a live job that goes back to waiting, is delayed or due now, or goes out and may begin only
+    once. Memory holds it from then on, unless `paged_out` or `put_off` of the same changes say otherwise.
 
     Attributes:
         due: Wall time before which it is not to run; 0 = it is due.
         failure: msgpack of the `v2.Failure` of its last run, or empty.
         settled: Lease of its last hand-out whose outcome is known.
         error: Type and message of the failure, at most `ERROR_CHARS_MAX`.
+        started: Lease of its last hand-out, if it may begin only once.
     """
 
     seq: int
@@ -75,6 +77,7 @@ class Moved(NamedTuple):
     failure: bytes = b""
     settled: int = 0
     error: str = ""
+    started: int = 0
 
 
 class Requeued(NamedTuple):

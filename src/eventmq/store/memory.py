@@ -87,11 +87,12 @@ class MemoryStore:
         for job in changes.delayed:
             self._insert(job)
             self._put(job.seq, True)
-        for seq, attempt, crashes, failures, due, failure, settled, error in changes.moved:
+        for seq, attempt, crashes, failures, due, failure, settled, error, started in changes.moved:
             row = self._rows[seq]
             self._page(seq, False)
             self._put(seq, False)
-            row.job = replace(row.job, attempt=attempt, crashes=crashes, failures=failures, due=due, settled=settled)
+            counters = {"attempt": attempt, "crashes": crashes, "failures": failures}
+            row.job = replace(row.job, due=due, settled=settled, started=started, **counters)
             row.failure, row.error = failure or row.failure, error or row.error
         for seq in changes.paged_out:
             self._put(seq, False)

@@ -28,6 +28,7 @@ CREATE TABLE job (
     failures INTEGER NOT NULL,
     due      REAL    NOT NULL,            -- not to run before; 0: at once
     settled  INTEGER NOT NULL,            -- lease of the last hand-out whose outcome is known
+    started  INTEGER NOT NULL,            -- lease of the last hand-out, if it may begin only once
     created  REAL    NOT NULL,
     finished REAL    NOT NULL DEFAULT 0,
     expires  REAL    NOT NULL DEFAULT 0,
@@ -56,11 +57,11 @@ INSERT INTO router VALUES (0);
 
 # ?N is the N-th field of Job, Ended or Moved.
 _INSERT = """INSERT INTO job
-    (seq, state, paged, rank, attempt, crashes, failures, due, settled, created, holds, id, queue, name, unique_key,
-     options, payload)
-    VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?8, ?7 <> '', ?1, ?2, ?3, ?7, ?6, ?4)"""
+    (seq, state, paged, rank, attempt, crashes, failures, due, settled, started, created, holds, id, queue, name,
+     unique_key, options, payload)
+    VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?16, ?8, ?7 <> '', ?1, ?2, ?3, ?7, ?6, ?4)"""
 ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
-MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7,
+MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7, started = ?9,
     failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, error = CASE ?8 WHEN '' THEN error ELSE ?8 END, paged = 0
     WHERE seq = ?1 AND state = 'waiting'"""
 PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
@@ -76,7 +77,8 @@ FORGET = "DELETE FROM job WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"
 SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
-_JOB = "id, queue, name, payload, -rank, options, unique_key, created, attempt, 0, crashes, seq, failures, due, settled"
+_JOB = """id, queue, name, payload, -rank, options, unique_key, created, attempt, 0, crashes, seq, failures, due,
+    settled, started"""
 JOB_FIELDS = len(Job.__struct_fields__)
 HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
 _PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"

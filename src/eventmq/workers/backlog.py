@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from eventmq import limits
 from eventmq.protocol.v2 import Job
@@ -39,11 +39,11 @@ class Backlog:
             self._gone -= len(jobs)
             self.jobs.extendleft(reversed(jobs))
 
-    def take_named(self, names: Container[str], room: int) -> list[Job]:
-        """The first jobs while they have one of these names, at most `room`, and about `BATCH_BYTES`."""
+    def take_while(self, fits: Callable[[Job], bool], room: int) -> list[Job]:
+        """The first jobs while they fit, at most `room`, and about `BATCH_BYTES`."""
         jobs, size = self.jobs, 0
         taken: list[Job] = []
-        while jobs and len(taken) < room and size < limits.BATCH_BYTES and jobs[0].name in names:
+        while jobs and len(taken) < room and size < limits.BATCH_BYTES and fits(jobs[0]):
             job = jobs.popleft()
             size += len(job.payload)
             taken.append(job)
@@ -64,6 +64,10 @@ class Backlog:
         self.jobs.clear()
         self._marks.clear()
         return taken
+
+    def take(self, which: Callable[[Job], bool]) -> list[Job]:
+        """Those, wherever they are."""
+        return self.remove({job.lease for job in self.jobs if which(job)})
 
     def remove(self, leases: Container[int]) -> list[Job]:
         """Take these out."""

@@ -110,7 +110,7 @@ class Foreman:
             self._pool.add(news.jobs, now)
         if news.unwanted:
             self._pool.stop(news.unwanted, now, news.grace_s, news.report)
-        if news.leave:
+        if news.leave and self._leave_at is None:  # the Router may repeat it; only people are in a hurry
             self.drain(now)
 
     def on_event(self, worker: int, event: messages.Event, now: float) -> None:
@@ -136,6 +136,8 @@ class Foreman:
         """Decide what follows from all that happened and from the time that it is."""
         workers, session = self._pool, self._session
         workers.tick(now, self._running())
+        if session.lease_until <= now:
+            workers.cut_off()
         self._tell_outcomes()
         if isinstance(session, SessionV1):
             workers.add(session.retries(), now)

@@ -7,6 +7,7 @@ slow gets a worker to itself. A wrong guess costs little: the worker gives back 
 from __future__ import annotations
 
 from eventmq import limits
+from eventmq.protocol.v2 import Job, options_of
 
 TINY_S = 0.001
 """Mean run time below which a job is tiny: handing over a single job costs about a fifth of that."""
@@ -52,6 +53,14 @@ class Lookahead:
             self.tiny.add(name)
         else:
             self.tiny.discard(name)
+
+    def goes_ahead(self, job: Job) -> bool:
+        """Whether it may share a worker: it is tiny, and needs neither to be stopped alone (`on_partition`) nor to be
+        safe from being stopped for another's sake (`redeliver`)."""
+        if job.name not in self.tiny:
+            return False
+        options = options_of(job.options)
+        return options.redeliver and options.on_partition == "finish"
 
     @property
     def window(self) -> int:

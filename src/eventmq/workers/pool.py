@@ -6,7 +6,7 @@ its arrival and its outcome. A job is in `backlog` or in exactly one worker's `j
     spawn ─▶ starting ─▶ ready ─▶ retiring (max_job_count, drain) ─▶ gone
                             └──── dies ──▶ gone: what ran is charged, the rest goes to others, a new one is spawned
 
-Rules. A worker gets a job of a name that is not known to be tiny only when it holds nothing, and then only that one.
+Rules. A worker gets a job that does not go ahead (`Lookahead`) only when it holds nothing, and then only that one.
 When it gives jobs back it gets no more until it has finished what it runs. A death is charged to the one job that the
 board shows running, and to no other.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from eventmq import limits
 from eventmq.protocol import v2
-from eventmq.protocol.v2 import Failure, Held, Job, Outcome
+from eventmq.protocol.v2 import Failure, Held, Job, Outcome, options_of
 from eventmq.workers import messages, stops
 from eventmq.workers.backlog import Backlog
 from eventmq.workers.effects import Effect, Kill, Report, Spawn, Stop, Tell, Terminate
@@ -160,7 +160,7 @@ class Pool:
                 name, runs, total_s = job.name, 0, 0.0
             runs += 1
             total_s += outcome.run_s
-            if self.draining and outcome.state == "retry" and not outcome.delay_s:
+            if self.draining and _wants_another(outcome, job):
                 outcome = Outcome(outcome.id, outcome.lease, "returned", run_s=outcome.run_s)
             finished.append(outcome)
         if runs:
@@ -213,10 +213,10 @@ class Pool:
         if worker.sentence == "timeout" and worker.failed == job.lease:
             text = f"ran longer than its timeout of {self.timeout_of(job):g} s and was killed"
             state, failure = "timeout", Failure("eventmq.JobTimeout", text)
-        elif worker.sentence:  # killed for another's sake, or because the manager leaves
-            state = "returned"
-        self.outcomes.append(Outcome(job.id, job.lease, state, b"", None if state == "returned" else failure))
-        if state != "returned":
+        elif worker.sentence:  # killed for another's sake, because the manager leaves, or is cut off from the Router
+            state, failure = "interrupted", Failure("eventmq.JobLost", "its job manager stopped it while it ran")
+        self.outcomes.append(Outcome(job.id, job.lease, state, b"", failure))
+        if state != "interrupted":
             self.effects.append(Report("warning", f"{job.name}[{job.id} #{job.attempt}] {failure.message}"))
 
     def _replace(self, worker: Worker, death: Death, now: float) -> None:
@@ -237,7 +237,7 @@ class Pool:
 
     def timeout_of(self, job: Job) -> float:
         """Seconds that a job may run; 0 = for ever."""
-        timeout_s = v2.decode(job.options, v2.Options).timeout_s if job.options else None
+        timeout_s = options_of(job.options).timeout_s
         return self._job_timeout_s if timeout_s is None else timeout_s
 
     def tick(self, now: float, running: Mapping[int, tuple[int, float]]) -> None:
@@ -258,7 +258,7 @@ class Pool:
                 self._sentence(key, worker, "timeout", lease)
         for key, worker in self.workers.items():
             if worker.kill_at is not None and now >= worker.kill_at and not worker.sentence:
-                self._sentence(key, worker, "returned", None)
+                self._sentence(key, worker, "interrupted", None)
         if self._respawn_at is not None and now >= self._respawn_at:
             self._respawn_at = None
             while sum(not worker.retiring for worker in self.workers.values()) < self._size and not self.draining:
@@ -311,14 +311,14 @@ class Pool:
 
     def _give(self, key: int, worker: Worker, share: int, window: int) -> bool:
         """Give a worker its share; whether it may take more."""
-        tiny = self.lookahead.tiny
+        goes_ahead = self.lookahead.goes_ahead
         room = min(share, window + 1 - len(worker.jobs))
         if self._max_job_count:
             room = min(room, self._max_job_count - worker.taken)
-        batch = self.backlog.take_named(tiny, room)
+        batch = self.backlog.take_while(goes_ahead, room)
         if not batch and not worker.jobs:
             batch = self.backlog.take_first()
-            worker.alone = bool(batch) and batch[0].name not in tiny
+            worker.alone = bool(batch) and not goes_ahead(batch[0])
         if not batch:
             return False
         worker.jobs.update({job.lease: job for job in batch})
@@ -345,11 +345,31 @@ class Pool:
             worker.retiring = True
             self.effects.append(Stop(key, None))
             if not worker.ready:
-                self._sentence(key, worker, "returned", None)
+                self._sentence(key, worker, "interrupted", None)
             elif worker.jobs:
                 self.effects.append(Tell(key, messages.encode(messages.Return())))
 
     def halt(self) -> None:
         """While draining: kill the workers; what they run goes back to the Router."""
         for key, worker in self.workers.items():
-            self._sentence(key, worker, "returned", None)
+            self._sentence(key, worker, "interrupted", None)
+
+    def cut_off(self) -> None:
+        """The Router may give jobs with `on_partition="stop"` to others now: stop them, begun or not. Such a job is
+        alone in its worker, so no other is stopped with it."""
+        self.outcomes += [Outcome(job.id, job.lease, "returned") for job in self.backlog.take(_stops)]
+        for key, worker in self.workers.items():
+            stopped = [job for job in worker.jobs.values() if _stops(job)]
+            if stopped and not worker.sentence:
+                self._sentence(key, worker, "interrupted", None)
+                name = f"{stopped[0].name}[{stopped[0].id} #{stopped[0].attempt}]"
+                self.effects.append(Report("warning", f"{name} is stopped: cut off from the Router"))
+
+
+def _wants_another(outcome: Outcome, job: Job) -> bool:
+    """Whether it asks for another manager, as this one leaves; one that may begin only once cannot have that."""
+    return outcome.state == "retry" and not outcome.delay_s and options_of(job.options).redeliver
+
+
+def _stops(job: Job) -> bool:
+    return options_of(job.options).on_partition == "stop"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from eventmq import limits
 from eventmq.protocol import v2
 from eventmq.protocol.conversation import ConversationV2
+from eventmq.protocol.packing import batches
 from eventmq.protocol.v2 import Held, Job, Outcome
 
 _OUTCOME_BYTES = 64
@@ -71,6 +72,7 @@ class Session(Protocol):
         outgoing: Messages to send, cleared by whoever does.
         complaints: Lines for people, cleared by whoever shows them.
         reconnect: A new socket is wanted; `connect` tells that it is there.
+        lease_until: Monotonic time from which on the Router may give jobs with `on_partition="stop"` to others.
     """
 
     opened: bool
@@ -78,6 +80,7 @@ class Session(Protocol):
     outgoing: list[list[bytes]]
     complaints: list[str]
     reconnect: bool
+    lease_until: float
 
     def connect(self, now: float) -> None:
         """There is a new socket."""
@@ -134,6 +137,8 @@ class SessionV2(ConversationV2[News]):
         super().__init__(heartbeat_s)
         self._identity = identity
         self._holding = holding
+        self.lease_until = 0.0
+        self._informed_at = 0.0
         self._received = 0
         self._limit = 0
         self._fresh: list[Outcome] = []
@@ -147,6 +152,10 @@ class SessionV2(ConversationV2[News]):
         }
 
     # ---- coming --------------------------------------------------------------------------------
+
+    def _inform(self, now: float) -> None:
+        self._informed_at = now
+        super()._inform(now)
 
     def _introduction(self, n: int) -> v2.Body:
         who = self._identity
@@ -168,6 +177,7 @@ class SessionV2(ConversationV2[News]):
             return NOTHING
         self._begin(now)
         self._received, self._limit = 0, -1
+        self._heard_at(self._informed_at)
         return self._obey(body.verdicts)
 
     def _obey(self, verdicts: list[v2.Verdict]) -> News:
@@ -187,7 +197,12 @@ class SessionV2(ConversationV2[News]):
         self._received = body.n
         return News(jobs=body.jobs)
 
+    def _heard_at(self, at: float) -> None:
+        """The Router has heard what we said at this time. When it answers counts for nothing: a cut may be one-way."""
+        self.lease_until = max(self.lease_until, at + limits.LEASE_S)
+
     def _on_beat(self, body: v2.Beat, now: float) -> News:
+        self._heard_at(min(body.clock, now))
         if self._open and body.count != self._received:
             self._renew(now)
         return NOTHING
@@ -215,7 +230,7 @@ class SessionV2(ConversationV2[News]):
             return
         limit = self._received + room
         if self._fresh:
-            for batch in batches(self._fresh):
+            for batch in batches(self._fresh, size_of):
                 self._reply(self._next_n(), batch, limit, now)
             self._fresh = []
         elif limit != self._limit:
@@ -228,7 +243,7 @@ class SessionV2(ConversationV2[News]):
 
     def _tick_open(self, now: float, wall: float) -> None:
         if self._beats(now):
-            self._send(b"HEARTBEAT", v2.Beat(wall, max(0, self._limit)))
+            self._send(b"HEARTBEAT", v2.Beat(wall, max(0, self._limit), now))
         for n, sent in list(self._unacked.items()):
             if now - sent.at >= limits.RESEND_S:
                 self._reply(n, sent.outcomes, max(0, self._limit), now)
@@ -251,16 +266,8 @@ class _Number(v2.Body):
     n: int
 
 
-def batches(outcomes: list[Outcome]) -> Iterable[list[Outcome]]:
-    """The outcomes in lists of at most `BATCH_JOBS_MAX`, and of about `BATCH_BYTES` at most."""
-    start = size = 0
-    for i, outcome in enumerate(outcomes):
-        size += _OUTCOME_BYTES + len(outcome.value)
-        failure = outcome.failure
-        if failure is not None:
-            size += len(failure.message) + len(failure.traceback)
-        if size >= limits.BATCH_BYTES or i - start + 1 >= limits.BATCH_JOBS_MAX:
-            yield outcomes[start : i + 1]
-            start, size = i + 1, 0
-    if start < len(outcomes):
-        yield outcomes[start:]
+def size_of(outcome: Outcome) -> int:
+    """Bytes of an outcome on the wire, about."""
+    failure = outcome.failure
+    told = len(failure.message) + len(failure.traceback) if failure is not None else 0
+    return _OUTCOME_BYTES + len(outcome.value) + told

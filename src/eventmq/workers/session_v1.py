@@ -8,6 +8,7 @@ run again here. Source: `docs/protocol.md`, section 2.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ class SessionV1(ConversationV1[News]):
 
     can_return = False
     nothing = NOTHING
+    lease_until = math.inf
+    """That Router gives no job to anybody else."""
 
     def __init__(self, identity: Identity, new_id: Callable[[], str]) -> None:
         super().__init__(new_id, "worker", json.dumps(identity.queues) if identity.queues else "")
@@ -59,11 +62,11 @@ class SessionV1(ConversationV1[News]):
         """These hand-outs have ended: to be told, or run again if they failed with retries left."""
         for outcome in outcomes:
             job, headers, retries = self._running.pop(outcome.lease)
-            if outcome.state not in ("succeeded", "returned") and retries > 0:
+            if outcome.state not in ("succeeded", "returned", "interrupted") and retries > 0:
                 job.attempt += 1
                 self._running[job.lease] = (job, headers, retries - 1)
                 self._again.append(job)
-            elif outcome.state == "returned":
+            elif outcome.state in ("returned", "interrupted"):
                 self.complaints.append(f"{job.name}[{job.id}] is lost: a 2020 Router takes no job back")
             elif headers.reply_requested:
                 self._replies.append(outcome)

@@ -30,11 +30,11 @@ class Worker:
         jobs: What it was given and has not answered for, by lease, in order.
         ready: It has imported the user's modules.
         stuck: It gave jobs back because one runs long.
-        alone: It was given a job that is not known to be tiny.
+        alone: It was given a job that has it to itself.
         taken: Jobs it was given and did not give back, over its life.
         retiring: It gets no more jobs.
         kill_at: When it is killed if it has not gone by then.
-        sentence: Why we have killed it: "" = we have not, else the state for what it runs, `timeout` or `returned`.
+        sentence: Why we have killed it: "" = we have not, else the state for what it runs, `timeout` or `interrupted`.
         failed: Lease for which it was sentenced; None = whatever runs.
     """
 
