@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model_store import ModelStore
 from world import World, job
 
 from eventmq import limits
@@ -12,7 +13,6 @@ from eventmq.broker.outbox import BACKEND
 from eventmq.errors import StorageFull
 from eventmq.protocol import v1, v2
 from eventmq.protocol.v2 import Held
-from eventmq.store.memory import MemoryStore
 
 CLIENT, OTHER = b"c", b"d"
 
@@ -234,7 +234,7 @@ def test_it_survives_a_restart_and_the_question_does_not(world: World) -> None:
 
 
 def test_a_turn_that_does_not_become_durable_stops_nothing() -> None:
-    class Full(MemoryStore):
+    class Full(ModelStore):
         full = False
 
         def apply(self, changes: Any) -> None:

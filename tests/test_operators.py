@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_store import ModelStore
 from world import World, job
 
 from eventmq import limits
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.protocol import calls, v2
 from eventmq.store.base import Store
-from eventmq.store.memory import MemoryStore
 from eventmq.store.sqlite import SqliteStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SqliteStore(str(tmp_path / "jobs.db"), "none")
+    return ModelStore() if request.param == "memory" else SqliteStore(str(tmp_path / "jobs.db"), "none")
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_store import ModelStore
+
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.protocol import calls, v1, v2
 from eventmq.router import Router
 from eventmq.store.base import Store
-from eventmq.store.memory import MemoryStore
 
 REPLIES: dict[tuple[str, bytes], type[v2.Body]] = {
     (FRONTEND, b"ACK"): v2.Ack,
@@ -35,7 +36,7 @@ class World:
     """
 
     def __init__(self, store: Store | None = None, **policy: Any) -> None:
-        self.store = store or MemoryStore()
+        self.store = store or ModelStore()
         self.policy = Policy(**policy)
         self.now = 1000.0
         self.wall = 1_790_000_000.0

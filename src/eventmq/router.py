@@ -34,7 +34,6 @@ from eventmq.net.sockets import RouterSockets
 from eventmq.protocol import v1
 from eventmq.settings import Settings, load
 from eventmq.store.base import Store
-from eventmq.store.memory import MemoryStore
 from eventmq.store.open import open_store
 
 __all__ = ["InvalidMessageError", "NoAvailableWorkerSlotsError", "Router", "UnknownQueueError", "run"]
@@ -85,7 +84,7 @@ class Router(Frontend, Backend, Administrative):
         self._reload_wanted = False
         self.end_at_once = False
         self.drain_s = drain_s
-        super().__init__(store or MemoryStore(), policy or Policy(), clock(), wall_clock())
+        super().__init__(store or open_store("memory:", "none"), policy or Policy(), clock(), wall_clock())
 
     # ---- the process ---------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The store in a world where disks fill and the Router dies around a commit.
 
 What `apply` has returned from is there after every crash; of an `apply` in which the Router dies, all or nothing is.
-A `MemoryStore` is the model of what is durable; when a world has a real SQLite file too, both are told the same and
+A `ModelStore` is the model of what is durable; when a world has a real SQLite file too, both are told the same and
 must answer the same.
 """
 
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from model_store import ModelStore
+
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import Changes, Ended, Holder, Page, Record, Snapshot, Wanted
-from eventmq.store.memory import MemoryStore
 from eventmq.store.sqlite import SqliteStore
 from sim.timeline import Violation
 
@@ -43,7 +44,7 @@ class Disk:
     """
 
     def __init__(self, sqlite_path: str = "") -> None:
-        self.model = MemoryStore()
+        self.model = ModelStore()
         self.full = False
         self.kill = ""
         self.applied = 0
@@ -89,7 +90,7 @@ class Disk:
     def facts(self) -> dict[str, bytes]:
         return self.model._facts
 
-    def replay(self) -> MemoryStore:
+    def replay(self) -> ModelStore:
         """A copy that another Router may load."""
         return deepcopy(self.model)
 

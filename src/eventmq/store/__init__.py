@@ -1,1 +1,1 @@
-"""Remembers jobs: the contract (`base`), in memory (`memory`), in one SQLite file (`sqlite`)."""
+"""Remembers jobs: the contract (`base`), one SQLite database (`sqlite`) in a file or in memory (`place`)."""

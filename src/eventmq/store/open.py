@@ -6,7 +6,6 @@ from typing import get_args
 
 from eventmq.errors import StoreError
 from eventmq.store.base import Durability, Store
-from eventmq.store.memory import MemoryStore
 from eventmq.store.sqlite import SqliteStore
 
 SUPPORTED = (
@@ -32,7 +31,7 @@ def open_store(url: str, durability: Durability) -> Store:
     if durability not in get_args(Durability):
         raise StoreError(f"durability is {durability!r}, expected one of {', '.join(get_args(Durability))}")
     if url == "memory:":
-        return MemoryStore()
+        return SqliteStore(None, "none")
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(url.removeprefix(_SQLITE), durability)
     kinds = "; ".join(f"{form} ({meaning})" for form, meaning in SUPPORTED)

@@ -1,11 +1,13 @@
-"""The place of a store's file: makes the file, and leaves a note beside it that says who holds it.
+"""Where a store's database lies: in a file, or in memory.
 
-The note is for the message that a second Router prints. It locks nothing and may be missing or stale.
+Beside a file lies a note that says who holds it. The note is for the message that a second Router prints: it locks
+nothing and may be missing or stale.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -15,34 +17,84 @@ from pathlib import Path
 from eventmq.errors import StoreError
 
 
-def create(path: Path) -> None:
-    """Makes the file if it is missing, readable and writable for its owner alone."""
-    if not path.parent.is_dir():
-        raise StoreError(f"{path}: there is no folder {path.parent}; create it or name another file")
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-            raise StoreError(f"{path} is not a file that this process may read and write") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be created: {error.strerror}") from error
+class Memory:
+    """This process's memory: room without end, nobody else, nothing left behind."""
+
+    url = "memory:"
+    database: Path | str = ":memory:"
+    journal = "memory"
+
+    def __str__(self) -> str:
+        return self.url
+
+    def sign(self) -> None:
+        """Says that this process holds the store."""
+
+    def leave(self) -> None:
+        """Says so no more."""
+
+    def holder(self) -> str:
+        """Who holds the store, for people."""
+        return "nobody else can"
+
+    def free_bytes(self) -> float:
+        """Room for more."""
+        return math.inf
+
+    def log_bytes(self) -> int:
+        """Length of the write-ahead log."""
+        return 0
 
 
-# sqlite3 takes a plain tuple of exact types as it is, but looks up an adapter for each bytes object, which costs more
-# than all the rest of binding it; a bytearray it takes as it is.
+class File(Memory):
+    """A file, made if it is missing, readable and writable for its owner alone.
 
+    Raises:
+        StoreError: It is out of reach.
+    """
 
-def sign(note: Path) -> None:
-    """Says that this process holds the store."""
-    note.unlink(missing_ok=True)  # a link planted here is not followed
-    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
-    with os.fdopen(os.open(note, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(about, file)
+    journal = "wal"
 
+    def __init__(self, path: str) -> None:
+        self.url = f"sqlite:///{path}"
+        self.database = self._path = Path(path).resolve()  # as SQLite does, which puts the log beside the real file
+        self._log = Path(f"{self._path}-wal")
+        self._note = Path(f"{self._path}.owner")
+        self._create()
 
-def holder(note: Path) -> str:
-    """Who holds the store, for people."""
-    with suppress(OSError, ValueError, TypeError, KeyError):  # it may just be coming or going
-        about = json.loads(note.read_text())
-        return f"pid {about['pid']} on {about['host']} since {about['since']}"
-    return "a process that has not left its name"
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def _create(self) -> None:
+        path = self._path
+        if not path.parent.is_dir():
+            raise StoreError(f"{path}: there is no folder {path.parent}; create it or name another file")
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise StoreError(f"{path} is not a file that this process may read and write") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be created: {error.strerror}") from error
+
+    def sign(self) -> None:
+        self.leave()  # a link planted here is not followed
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+        with os.fdopen(os.open(self._note, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(about, file)
+
+    def leave(self) -> None:
+        self._note.unlink(missing_ok=True)
+
+    def holder(self) -> str:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # it may just be coming or going
+            about = json.loads(self._note.read_text())
+            return f"pid {about['pid']} on {about['host']} since {about['since']}"
+        return "a process that has not left its name"
+
+    def free_bytes(self) -> float:
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize if disk.f_blocks else math.inf  # one that does not tell says 0 of 0
+
+    def log_bytes(self) -> int:
+        return self._log.stat().st_size

@@ -1,8 +1,8 @@
-"""The store of `sqlite:///…`: one file, one connection, one table of jobs.
+"""The store: one SQLite database, in a file or in memory, one connection, one table of jobs.
 
-Owns the file from open to close. The lock is SQLite's own exclusive one, held by this connection, so the kernel lets
-it go whatever happens to the process; `<file>.owner` only tells who holds it. No other connection may open the file,
-and nothing in this process may open and close it by other means: that would drop the lock.
+Owns the database from open to close. The lock is SQLite's own exclusive one, held by this connection, so the kernel
+lets it go whatever happens to the process; `<file>.owner` only tells who holds it. No other connection may open the
+file, and nothing in this process may open and close it by other means: that would drop the lock.
 
 What it costs decides its shape. A row is found by `seq`, its rowid. Besides that there is one index over ids, which
 are time-ordered, and partial ones over the rows that are only here (`paged`) and over those with a key. Small columns
@@ -15,12 +15,10 @@ SQLite has no checksums over the file: damaged structure is refused when met, da
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import starmap
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import astuple
@@ -58,23 +56,19 @@ class SqliteStore:
     After an error other than `StorageFull` the state of the disk is unknown and every further call is refused.
     """
 
-    def __init__(self, path: str, durability: Durability) -> None:
-        """Opens the file, made with mode 0600 if it is missing, and locks it until `close`.
+    def __init__(self, path: str | None, durability: Durability) -> None:
+        """Opens the file, made with mode 0600 if it is missing, and locks it until `close`; None: in memory.
 
         Raises:
             StoreError: It is locked by another Router, damaged, not ours, newer than this release, or out of reach.
         """
-        self._url = f"sqlite:///{path}"
-        self._path = Path(path).resolve()  # as SQLite does, which puts the log beside the real file
-        self._log = Path(f"{self._path}-wal")
-        self._owner = Path(f"{self._path}.owner")
+        self._place = place.Memory() if path is None else place.File(path)
         self._durability = durability
         self._log_bytes_max = LOG_BYTES
         self._epoch = 0
         self._unusable = ""
-        place.create(self._path)
         try:
-            self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(self._place.database, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._trouble(error) from error
         self._retention = Retention(self._db)
@@ -108,7 +102,7 @@ class SqliteStore:
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._has_room():
-            raise StorageFull(f"{self._path}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
+            raise StorageFull(f"{self._place}: less than {RESERVE_BYTES >> 20} MiB of disk space free; free some more")
         with self._transaction():
             self._write(tables.REQUEUE, changes.requeued, changes.requeued)
             self._write(tables.ADD, changes.added, map(_row_of_job, changes.added))
@@ -194,12 +188,12 @@ class SqliteStore:
 
     def info(self) -> dict[str, Any]:
         with self._trust():
-            log_bytes = self._log.stat().st_size
+            log_bytes = self._place.log_bytes()
             return {
-                "url": self._url,
-                "bytes": self._path.stat().st_size + log_bytes,
+                "url": self._place.url,
+                "bytes": self._bytes("page_count") + log_bytes,
                 "log_bytes": log_bytes,
-                "free_bytes": self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size"),
+                "free_bytes": self._bytes("freelist_count"),
                 "schema": tables.SCHEMA,
                 "durability": self._durability,
                 "room": self._has_room(),
@@ -214,7 +208,7 @@ class SqliteStore:
         self._unusable = _CLOSED
         try:
             try:
-                self._owner.unlink(missing_ok=True)  # while the lock is still ours
+                self._place.leave()  # while the lock is still ours
             finally:
                 self._db.close()
         except (sqlite3.Error, OSError) as error:
@@ -228,9 +222,9 @@ class SqliteStore:
         is_new = self._check_ours()
         db.execute("PRAGMA page_size = 4096")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+        if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != self._place.journal:
             raise StoreError(
-                f"{self._path}: SQLite has no write-ahead log here, only {mode!r}; use another file system"
+                f"{self._place}: SQLite has no write-ahead log here, only {mode!r}; use another file system"
             )
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache too; no effect elsewhere
@@ -244,7 +238,7 @@ class SqliteStore:
             marks = f"PRAGMA application_id = {tables.APPLICATION_ID}; PRAGMA user_version = {tables.SCHEMA};"
             db.executescript(f"BEGIN IMMEDIATE; {tables.TABLES} {marks} COMMIT;")
         db.execute("BEGIN IMMEDIATE").execute("COMMIT")  # from here on the lock is ours
-        place.sign(self._owner)
+        self._place.sign()
 
     def _check_ours(self) -> bool:
         """Reads only, so that a file that is not ours stays as it is. Returns whether the file is still empty."""
@@ -252,10 +246,10 @@ class SqliteStore:
         if mark == 0 and schema == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0:
             return True
         if mark != tables.APPLICATION_ID:
-            raise StoreError(f"{self._path} is a SQLite file but not a store of EventMQ; name another file")
+            raise StoreError(f"{self._place} is a SQLite file but not a store of EventMQ; name another file")
         if schema != tables.SCHEMA:
             raise StoreError(
-                f"{self._path} has schema {schema}, this release of EventMQ knows schema {tables.SCHEMA}; "
+                f"{self._place} has schema {schema}, this release of EventMQ knows schema {tables.SCHEMA}; "
                 "use the release that wrote it, or a newer one"
             )
         return False
@@ -266,18 +260,14 @@ class SqliteStore:
         """Runs `sql` for each row; each must meet exactly one row of the table."""
         if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
             raise StoreError(
-                f"{self._path}: {len(sized) - count} of {len(sized)} jobs are not as they should be: {sql}"
+                f"{self._place}: {len(sized) - count} of {len(sized)} jobs are not as they should be: {sql}"
             )
 
     def _has_room(self) -> bool:
         """Whether the disk, and what is free in the file, leave room for new jobs."""
         with self._trust():
-            disk = os.statvfs(self._path.parent)
-            room = disk.f_bavail * disk.f_frsize
-            if room >= RESERVE_BYTES or not disk.f_blocks:  # a file system that does not tell says 0 of 0
-                return True
-            room += self._number("PRAGMA freelist_count") * self._number("PRAGMA page_size")
-        return room >= RESERVE_BYTES
+            room = self._place.free_bytes()
+            return room >= RESERVE_BYTES or room + self._bytes("freelist_count") >= RESERVE_BYTES
 
     def _give_back_pages(self) -> None:
         """Gives some of many free pages back to the file system."""
@@ -294,7 +284,7 @@ class SqliteStore:
         """The commit after a copy starts the log anew and cuts it to `LOG_BYTES`, so it is longer than that only if
         that much was written since."""
         with self._trust():
-            size = self._log.stat().st_size
+            size = self._place.log_bytes()
         if size > self._log_bytes_max:
             self._log_bytes_max = LOG_BYTES if self._copy_log() else size + LOG_BYTES
 
@@ -306,6 +296,10 @@ class SqliteStore:
         except StorageFull:
             return False
         return True
+
+    def _bytes(self, count: str) -> int:
+        """What SQLite counts in pages, of the database itself."""
+        return self._number(f"PRAGMA {count}") * self._number("PRAGMA page_size")
 
     def _number(self, sql: str) -> int:
         number: int = self._db.execute(sql).fetchone()[0]
@@ -332,10 +326,10 @@ class SqliteStore:
             if _is_full(error) and self._roll_back():
                 raise self._trouble(error) from error
             trouble = self._trouble(error)
-            self._unusable = f"{self._path} cannot be used any more: {trouble}"
+            self._unusable = f"{self._place} cannot be used any more: {trouble}"
             raise trouble from error
         except BaseException as error:  # closing the file rolls back what is open
-            self._unusable = f"{self._path} cannot be used any more: {error!r}"
+            self._unusable = f"{self._place} cannot be used any more: {error!r}"
             raise
 
     def _roll_back(self) -> bool:
@@ -348,14 +342,14 @@ class SqliteStore:
     def _trouble(self, error: Exception) -> StoreError:
         code = _code(error)
         if code == sqlite3.SQLITE_FULL:
-            return StorageFull(f"{self._path}: no room; free some disk space")
+            return StorageFull(f"{self._place}: no room; free some disk space")
         if code == sqlite3.SQLITE_BUSY:
-            return StoreError(f"{self._path} is locked by another Router: {place.holder(self._owner)}")
+            return StoreError(f"{self._place} is locked by another Router: {self._place.holder()}")
         if code == sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{self._path} is not a SQLite file, or its first page is damaged ({error})")
+            return StoreError(f"{self._place} is not a SQLite file, or its first page is damaged ({error})")
         if code == sqlite3.SQLITE_CORRUPT:
-            return StoreError(f"{self._path} is damaged ({error}); restore a copy of it")
-        return StoreError(f"{self._path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
+            return StoreError(f"{self._place} is damaged ({error}); restore a copy of it")
+        return StoreError(f"{self._place}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
 
 
 _CLOSED = "the store is closed"

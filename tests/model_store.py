@@ -1,7 +1,7 @@
-"""The store of `memory:`, and the model that the other stores are tested against: plain containers, no shortcuts.
+"""The model that the store is tested against: plain containers, no shortcuts.
 
-Owns copies of the jobs: what the Router does to its own objects afterwards changes nothing here. Nothing survives the
-process; within it `load` may be called again and finds everything, as after a restart.
+Owns copies of the jobs: what the Router does to its own objects afterwards changes nothing here. `load` may be called
+again and finds everything, as after a restart.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from eventmq.errors import StoreError
 from eventmq.limits import ACT_JOBS_MAX
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Line, Page, Record, Requeued, Snapshot, Wanted
-
-SCHEMA = 0
-"""There is none."""
 
 
 @dataclass(slots=True)
@@ -42,7 +39,7 @@ class _Row:
         return (-self.job.priority, self.job.seq)
 
 
-class MemoryStore:
+class ModelStore:
     """See `base.Store`. Checks what it is told before it does any of it, so a refused `Changes` leaves no trace."""
 
     def __init__(self) -> None:
@@ -160,9 +157,9 @@ class MemoryStore:
         self._check_open()
         size = sum(len(row.job.payload) + len(row.end.value if row.end else b"") for row in self._rows.values())
         return {
-            "url": "memory:",
+            "url": "model:",
             "bytes": size,
-            "schema": SCHEMA,
+            "schema": 0,
             "durability": "none",
             "room": True,
             "results": self._results,
@@ -269,26 +266,26 @@ class MemoryStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreError("memory: is closed")
+            raise StoreError("model: is closed")
 
     def _check(self, changes: Changes) -> None:
         """New jobs are new, those that are said to have ended have, all others exist and are live."""
         new = changes.added + changes.spilled + changes.delayed
         ids, seqs = {job.id for job in new}, {job.seq for job in new}
         if len(ids) + len(seqs) != 2 * len(new) or ids & self._ids.keys() or seqs & self._rows.keys():
-            raise StoreError("memory: was told to store an id or a seq for the second time")
+            raise StoreError("model: was told to store an id or a seq for the second time")
         touched = Counter(end.seq for end in changes.ended)
         ended_twice = any(count > 1 for count in touched.values())
         touched.update([move.seq for move in changes.moved] + changes.paged_out + changes.put_off + changes.paged_in)
         seqs |= {again.seq for again in changes.requeued}
         if ended_twice or any(seq not in seqs and not self._is_live(seq) for seq in touched):
-            raise StoreError("memory: was told to change a job that is not live")
+            raise StoreError("model: was told to change a job that is not live")
         ending = {end.seq for end in changes.ended}
         if any(s not in ending and (s not in self._rows or self._is_live(s)) for s in changes.released):
-            raise StoreError("memory: was told to release the key of a job that has not ended")
+            raise StoreError("model: was told to release the key of a job that has not ended")
         over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
         if len({seq for seq, _ in over}) < len(over) or any(not self._has_ended(*each) for each in over):
-            raise StoreError("memory: was told to change a job that has not ended so")
+            raise StoreError("model: was told to change a job that has not ended so")
 
     def _is_live(self, seq: int) -> bool:
         row = self._rows.get(seq)
