@@ -11,7 +11,7 @@ from model_store import ModelStore
 from world import World, job
 
 from eventmq import limits
-from eventmq.broker.outbox import ADMINISTRATIVE
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.protocol import calls, v2
 from eventmq.store.base import Store
 from eventmq.store.sqlite import SqliteStore
@@ -390,6 +390,16 @@ def test_jobs_are_cancelled_here_as_by_a_client(world: World) -> None:
     assert any(each.frames[2] == b"KILL" for each in world.sent)
     world.restart()
     assert len(ids(world, state="cancelled")) == 2
+
+
+def test_a_job_that_is_called_off_as_it_is_handed_out_is_killed_behind_that(world: World) -> None:
+    """The manager would run a hand-out that comes behind the order to stop it."""
+    world.join(b"m")
+    world.enqueue(job("a"))
+    ready = (BACKEND, [b"m", *v2.encode(b"READY", v2.Ready(1))])
+    cancel = v2.encode(b"CANCEL", v2.Question(1, {"ids": ["a"]}))
+    sent = world.turn(ready, (ADMINISTRATIVE, [b"operator", *cancel]))
+    assert [each.frames[2] for each in sent if each.peer == b"m"] == [b"REQUEST", b"KILL"]
 
 
 # ---- queues ----------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Outbox:
         self.messages: list[Send] = []
         self.jobs: dict[Manager, list[Job]] = {}
         self.results: dict[PeerId, list[Result]] = {}
+        self.kills: list[Send] = []
 
     def send(self, socket: str, peer: PeerId, frames: list[bytes]) -> None:
         self.messages.append(Send(socket, peer, frames))
@@ -44,6 +45,11 @@ class Outbox:
             self.jobs[manager] = jobs
         else:
             waiting.extend(jobs)
+
+    def kill(self, manager: Manager, frames: list[bytes]) -> None:
+        """An order to stop hand-outs. It leaves behind the jobs of this turn: it may be about one of them, and who gets
+        it first runs that all the same."""
+        self.kills.append(Send(BACKEND, manager.id, frames))
 
     def tell(self, client: PeerId, result: Result) -> None:
         """A result for a client that speaks eMQP/2.0."""
@@ -57,10 +63,11 @@ class Outbox:
             for batch in batches(jobs, lambda job: len(job.payload)):
                 n += len(batch)
                 messages.append(Send(BACKEND, manager.id, v2.encode(b"REQUEST", v2.Request(n, batch))))
+        messages += self.kills
         for client, results in self.results.items():
             for some in batches(results, size_of):
                 messages.append(Send(FRONTEND, client, v2.encode(b"REPLY", v2.Results(some))))
-        self.jobs, self.results = {}, {}
+        self.jobs, self.results, self.kills = {}, {}, []
         return messages
 
     def drop(self, manager: Manager) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventmq import limits
-from eventmq.broker.outbox import BACKEND, FRONTEND, Outbox
+from eventmq.broker.outbox import FRONTEND, Outbox
 from eventmq.broker.pool import Incarnation, PeerId, Pool
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Held, Outcome
@@ -76,7 +76,7 @@ class Stops:
         manager = pool.incarnations.get(run.incarnation)
         if manager is not None:
             kill = v2.Kill([Held(id, run.lease)], min(grace_s, max(0.0, run.kill_at - now)))
-            outbox.send(BACKEND, manager.id, v2.encode(b"KILL", kill))
+            outbox.kill(manager, v2.encode(b"KILL", kill))
 
     def ask(self, peer: PeerId, n: int, answer: dict[str, str]) -> bool:
         """A client wants to hear; `answer` has "" for runs that are being stopped. Whether it has to wait. The same
