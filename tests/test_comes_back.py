@@ -134,3 +134,13 @@ def test_a_job_that_was_delayed_and_paged_out_can_be_cancelled() -> None:
     world.join(b"m", credit=9)
     world.wait(0.2, step=0.01)
     assert ids(world.handed(b"m")) == ["j0", "j1", "j2"]
+
+
+def test_a_job_that_wakes_while_all_heads_are_full_comes_back_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEADS_BYTES_MAX", 1)
+    monkeypatch.setattr(limits, "SMALL_PAGE_JOBS", 1)
+    world = World()
+    world.enqueue(job("fills", "other"), job("later", options=v2.pack_options(v2.Options(delay_s=1.0))))
+    world.join(b"m", credit=1)
+    world.wait(2.0)
+    assert ids(world.handed(b"m")) == ["later"]

@@ -238,10 +238,11 @@ class Intake(ABC):
         backlog = self.backlog(job.queue)
         if backlog.belongs_in_store(job):
             self._page_out(backlog, job)
-            self.short_queues[job.queue] = None
         else:
             backlog.push_back(job)
             self._trim(backlog)
+        if backlog.edge is not None:
+            self.short_queues[job.queue] = None
         self.changed_queues[job.queue] = None
 
     # ---- later -------------------------------------------------------------------------------------
