@@ -527,6 +527,19 @@ def test_a_full_queue_replaces_no_job_for_one_that_it_refuses(store: Store) -> N
     assert ids(world, state="waiting") == ["a"]
 
 
+def test_a_call_that_a_full_queue_refuses_takes_no_key_from_one_that_has_ended(store: Store) -> None:
+    world = World(store, queue_jobs_max=(("*", 1),))
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", unique="key", options=v2.pack({"unique_for_s": 60.0})))
+    world.finish(b"m", *world.handed(b"m"))
+    world.enqueue(job("fills the queue"))
+    replacing = v2.pack({"unique_for_s": 60.0, "on_conflict": "replace"})
+    ack = world.enqueue(job("b", unique="key", options=replacing))
+    assert [each.reason for each in ack.refusals] == ["queue_full"]
+    ack = world.enqueue(job("c", unique="key", options=v2.pack({"unique_for_s": 60.0})))
+    assert ack.existing == [("c", "a")]
+
+
 def test_what_was_said_about_queues_is_in_status_and_in_the_log(world: World) -> None:
     ask(world, "PAUSE", queue="mail")
     ask(world, "LIMIT", queue="mail", jobs_max=10)

@@ -169,13 +169,12 @@ class Intake(ABC):
         known = self.uniques.answer(job.id)
         if known is not None:
             return known
-        rivals = self.uniques.rivals(job, wall, recovering, self.changes)
-        if options_of(job.options).on_conflict == "replace":
-            for rival in () if full else rivals:
+        replaces = options_of(job.options).on_conflict == "replace"
+        rivals = [] if replaces and full else self.uniques.rivals(job, wall, recovering, self.changes)
+        if replaces or not rivals:
+            for rival in rivals:
                 self.cancel(rival.id, wall)
                 self.counts["replaced"] += 1
-            return None
-        if not rivals:
             return None
         self.uniques.answered(job.id, rivals[0].id)
         return rivals[0].id
