@@ -7,7 +7,7 @@ batches, and which of them it knows to be stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from eventmq.client.exchange import Exchange
@@ -20,6 +20,9 @@ from sim.truth import Truth
 
 TIMEOUT_S = 5.0
 AWAIT_S = (20.0, 1e6)
+PASSING = {"draining", "storage_full", "queue_full", "queue_draining", "duplicate"}
+"""Refusals after which an application tries again later, or needs not."""
+
 GIVES_UP = 0.1
 """Share of unanswered batches that are not tried again."""
 
@@ -31,6 +34,7 @@ class Batch:
     Attributes:
         due: When they are enqueued.
         cancel_at: When some of them are cancelled; None = never.
+        instead: By id of those in whose way another job is: that one, which is awaited instead.
     """
 
     due: float
@@ -38,10 +42,16 @@ class Batch:
     cancel_at: float | None = None
     state: str = "new"
     call: Call | None = None
+    instead: dict[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
         return [job.id for job in self.jobs]
+
+    @property
+    def awaited(self) -> list[str]:
+        """The jobs whose outcomes are wanted."""
+        return list(dict.fromkeys(self.instead.get(id, id) for id in self.ids))
 
 
 class ClientProcess:
@@ -98,7 +108,8 @@ class ClientProcess:
 
     def _await(self, batch: Batch, exchange: Exchange) -> None:
         if exchange is self.exchange:
-            batch.call = exchange.wait(batch.ids, self.timeline.now + self.rng.choice(AWAIT_S))
+            self.truth.awaited.update(batch.awaited)
+            batch.call = exchange.wait(batch.awaited, self.timeline.now + self.rng.choice(AWAIT_S))
             self.wake()
 
     def _cancel(self, batch: Batch, exchange: Exchange) -> None:
@@ -123,17 +134,19 @@ class ClientProcess:
     def _delivered(self, batch: Batch, call: Delivery) -> None:
         exchange = self.exchange
         assert exchange is not None
-        if call.error is None:
-            batch.state = "stored"
+        batch.instead = call.existing
+        refused = {refusal.reason for refusal in call.refusals}
+        if not call.unanswered:
             for id in batch.ids:
-                self.truth.acked.setdefault(id, self.timeline.now)
+                if id not in batch.instead and id not in {refusal.id for refusal in call.refusals}:
+                    self.truth.acked.setdefault(id, self.timeline.now)
+        if call.error is None or (refused == {"duplicate"} and not call.unanswered):
+            batch.state = "stored"
             self.timeline.say(f"{self.name} knows {len(batch.jobs)} jobs stored, from {batch.jobs[0].id}")
             self._await(batch, exchange)
             return
-        passing = isinstance(call.error, BrokerUnavailable) or (
-            isinstance(call.error, JobRefused) and call.error.reason in ("draining", "storage_full")
-        )
-        if not passing:
+        late = isinstance(call.error, BrokerUnavailable | JobRefused) and not refused
+        if not (late or (refused and refused <= PASSING)):
             raise Violation(f"{self.name}: {call.error}")
         self.timeline.say(f"{self.name} failed to enqueue from {batch.jobs[0].id}: {type(call.error).__name__}")
         batch.state = "new"
@@ -145,9 +158,11 @@ class ClientProcess:
     def _told(self, batch: Batch, call: Waiting) -> None:
         assert self.exchange is not None
         for result in call.results.values():
-            if result.state == "unknown":
+            self.truth.told.add(result.id)
+            if result.state != "unknown":
+                self.truth.check_result(result)
+            elif result.id not in self.truth.forgotten:
                 raise Violation(f"{self.name} is told that {result.id}, which was stored, is unknown")
-            self.truth.check_result(result)
         if call.missing:
             self._await(batch, self.exchange)
         else:

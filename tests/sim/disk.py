@@ -15,7 +15,7 @@ from model_store import ModelStore
 
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import Changes, Ended, Holder, Page, Record, Snapshot, Wanted
+from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Page, Record, Snapshot, Wanted
 from eventmq.store.sqlite import SqliteStore
 from sim.timeline import Violation
 
@@ -41,6 +41,9 @@ class Disk:
         full: There is no room.
         kill: The Router dies in the next `apply`: `nothing` or `all` of it is durable then; "" = it does not.
         applied: Number of times that something became durable.
+        requeued: Jobs that wait again, by id, with their terminal state; whoever looks takes them away.
+        purged: Jobs that an operator had forgotten, by id, as they were; the same.
+        forgotten: Jobs that were forgotten because their time was over or there were too many; the same.
     """
 
     def __init__(self, sqlite_path: str = "") -> None:
@@ -48,6 +51,9 @@ class Disk:
         self.full = False
         self.kill = ""
         self.applied = 0
+        self.requeued: dict[str, str] = {}
+        self.purged: dict[str, tuple[Job, str]] = {}
+        self.forgotten: set[str] = set()
         self._path = sqlite_path
         self._real: SqliteStore | None = None
 
@@ -71,6 +77,9 @@ class Disk:
 
     def id_of(self, seq: int) -> str:
         return self.model._rows[seq].job.id
+
+    def seq_of(self, id: str) -> int:
+        return self.model._ids[id]
 
     def created(self, id: str) -> float:
         """Wall time at which a job was accepted."""
@@ -108,6 +117,8 @@ class Disk:
         point, self.kill = self.kill, ""
         if point == "nothing":
             raise Killed(point)
+        self.requeued |= {self.id_of(again.seq): again.state for again in changes.requeued}
+        self.purged |= {self.id_of(seq): (self.model._rows[seq].job, state) for seq, state in changes.forgotten}
         self.model.apply(changes)
         self.applied += 1
         if self._real is not None:
@@ -147,10 +158,29 @@ class Disk:
         return page
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
+        before = list(self.rows())
         forgotten = self.model.forget(now, rows, results_max, dead_max)
         if self._real is not None:
             self._compare("forget", forgotten, self._real.forget(now, rows, results_max, dead_max))
+        gone = [row for row in before if not self.has(row.job.id)]
+        if len(gone) != forgotten:
+            raise Violation(f"{forgotten} jobs are said to be forgotten, and these are: {gone}")
+        if gone:
+            self._judge_forgotten(before, gone, now, results_max, dead_max)
+            self.forgotten |= {row.job.id for row in gone}
         return forgotten
+
+    def _judge_forgotten(self, before: list[Row], gone: list[Row], now: float, results_max: int, dead_max: int) -> None:
+        """Only what has ended and whose time is over, or the oldest of too many; dead ones count apart."""
+        for most, dead in ((results_max, False), (dead_max, True)):
+            kind = [row for row in before if row.end is not None and (row.end.state in DEAD_LETTERS) == dead]
+            left = [row for row in kind if self.has(row.job.id)]
+            early = [row for row in kind if not self.has(row.job.id) and row.end is not None and row.end.expires > now]
+            older = [row for row in left if early and row.job.seq < max(each.job.seq for each in early)]
+            if early and (len(left) < most or older):
+                raise Violation(f"forgotten too early: {early}; of {len(kind)}, at most {most}, these are left: {left}")
+        if any(row.end is None for row in gone):
+            raise Violation(f"forgotten, and had not ended: {gone}")
 
     def info(self) -> dict[str, Any]:
         return {**self.model.info(), "room": not self.full}

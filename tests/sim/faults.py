@@ -62,6 +62,8 @@ class Faults:
             liar.leave()
         for client in world.clients:
             client.calm = True
+        for operator in world.operators:
+            operator.relax()
 
     def _duration(self, longest: float) -> float:
         return min(longest, self.rng.choice((0.01, 0.2, 1.0, 5.0, 20.0)) * self.rng.uniform(0.5, 2.0))

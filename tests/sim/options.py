@@ -15,6 +15,7 @@ PROFILES: dict[str, tuple[int, tuple[str, ...]]] = {
     "clients": (2, ("client_crash", "break", "router_crash")),
     "liars": (2, ("lie", "router_crash", "break")),
     "disk": (1, ("disk_full", "slow_disk", "router_crash")),
+    "operators": (2, ("router_crash", "router_stop", "break", "disk_full", "manager_crash")),
     "everything": (5, ()),
 }
 """Name → (share of the seeds, what may go wrong). `everything` draws its faults from all."""
@@ -60,6 +61,12 @@ class Options:
         timers: Delayed jobs that it holds.
         answers: Jobs that it looks up for questions in one turn.
         max_job_count: Jobs after which a worker is replaced; 0 = never.
+        order_every_s: Mean time between two things that an operator wants; 0 = there is none.
+        key_share: Part of the jobs that have a key.
+        keys: Different keys for each name.
+        keep_s: How long ended jobs are kept.
+        results_max: And how many of them.
+        dead_max: How many dead ones, besides.
         sqlite: The store is a real SQLite file.
     """
 
@@ -96,6 +103,12 @@ class Options:
     timers: int
     answers: int
     max_job_count: int
+    order_every_s: float
+    key_share: float
+    keys: int
+    keep_s: float
+    results_max: int
+    dead_max: int
     sqlite: bool = field(default=False)
 
     def __str__(self) -> str:
@@ -104,7 +117,7 @@ class Options:
 
 def draw(seed: int, profile: str = "") -> Options:
     """The options of a seed, or of a seed in a given profile."""
-    rng, late = Random(f"options {seed}"), Random(f"late options {seed}")
+    rng, late, more = (Random(f"{which}options {seed}") for which in ("", "late ", "more "))
     drawn = rng.choices(list(PROFILES), [share for share, _ in PROFILES.values()])[0]
     profile = profile or drawn
     kinds = PROFILES[profile][1]
@@ -145,5 +158,11 @@ def draw(seed: int, profile: str = "") -> Options:
         timers=rng.choice((1, 2, 6)) if small else 50_000,
         answers=rng.choice((1, 7)) if small else 500,
         max_job_count=rng.choice((0, 0, 0, 5)),
+        order_every_s=more.choice((0.2, 1.0) if profile == "operators" else (0.0, 0.0, 0.0, 0.5, 3.0)),
+        key_share=more.choice((0.0, 0.0, 0.3, 0.9)),
+        keys=more.choice((1, 3, 20)),
+        keep_s=more.choice((600.0, 600.0, 30.0)),
+        results_max=more.choice((100_000, 100_000, 30, 3)),
+        dead_max=more.choice((100_000, 100_000, 2)),
         sqlite=rng.random() < 0.02,
     )

@@ -243,15 +243,10 @@ def cancel_forgotten(right: Method) -> Method:
     return lambda self, id, wall: right(self, id, wall) if id not in self.live else "cancelled"
 
 
-@plant(Outbox, "send")
+@plant(Outbox, "kill")
 def cancelled_and_running(right: Method) -> Method:
     """Nobody tells the manager that a job was cancelled."""
-
-    def send(self: Any, socket: str, peer: bytes, frames: list[bytes]) -> None:
-        if frames[2] != b"KILL":
-            right(self, socket, peer, frames)
-
-    return send
+    return nothing
 
 
 @plant(Stops, "ask")

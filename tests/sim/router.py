@@ -44,6 +44,8 @@ class RouterProcess:
         self.disk = disk
         self.witness = witness
         self.options = options
+        keep_s, results_max, dead_max = options.keep_s, options.results_max, options.dead_max
+        self.policy = Policy(result_ttl_s=keep_s, results_max=results_max, dead_ttl_s=2 * keep_s, dead_max=dead_max)
         self.router: Router | None = None
         self.waker = Waker(timeline, self._turn)
         self.turns = 0
@@ -64,7 +66,7 @@ class RouterProcess:
         try:
             self.disk.kill = self._dies_at = ""
             self.disk.open()
-            self.router = Router(self.disk, Policy(), lambda: self.timeline.now, lambda: self.timeline.wall)
+            self.router = Router(self.disk, self.policy, lambda: self.timeline.now, lambda: self.timeline.wall)
         except StorageFull as error:
             self.timeline.say(f"router cannot start: {error}")
             self.disk.crash()
@@ -150,6 +152,7 @@ class RouterProcess:
         try:
             sends = router.turn(received, unreachable, self.timeline.now, self.timeline.wall, drained)
         except Killed as killed:
+            self.witness.died_in_turn(received)
             self.crash(f"in a commit, {killed} of it durable")
             return
         except StorageFull as error:

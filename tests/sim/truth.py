@@ -6,6 +6,7 @@ time of that run. Restarts, stops and pauses of the Router are never a cause.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from eventmq.protocol import v2
@@ -16,6 +17,9 @@ LEASE_OVER = "its manager was cut off"
 
 AFTERMATH_S = 40.0
 """What went wrong may show this long after: silence, reconnecting, and a second look at both."""
+
+HEED_S = 1.0
+"""A worker that is told to return or stop a job does so within this time."""
 
 
 @dataclass
@@ -67,9 +71,14 @@ class Truth:
         runs: By job, in order.
         causes: By manager or job.
         acked: Jobs whose client was told that they are stored, by id: when.
-        results: What clients were told, by id.
+        results: What clients were told, by id and attempt.
         cancelled: Jobs that somebody wanted cancelled.
         killed: Hand-outs that their manager was told to stop: when, and when they were to be killed.
+        awaited: Jobs whose outcome a client wants to be told.
+        told: Jobs whose client was told an outcome, or that they are forgotten.
+        forgotten: Jobs that the store has forgotten as it may.
+        requeued: How often an operator has let a job run again, by id.
+        lives: By job: how many runs there had been when it was requeued or forgotten last.
         repeats: Runs that were not the first of their job, and no retries.
         stopped: Runs after one that its manager stopped because it was cut off, as the job wants it.
     """
@@ -79,9 +88,14 @@ class Truth:
     runs: dict[str, list[Run]] = field(default_factory=dict)
     causes: dict[str, list[Cause]] = field(default_factory=dict)
     acked: dict[str, float] = field(default_factory=dict)
-    results: dict[str, v2.Result] = field(default_factory=dict)
+    results: dict[str, dict[int, v2.Result]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     killed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    requeued: Counter[str] = field(default_factory=Counter)
+    lives: Counter[str] = field(default_factory=Counter)
     repeats: int = 0
     stopped: int = 0
 
@@ -93,18 +107,22 @@ class Truth:
     def start(self, manager: str, job: v2.Job) -> tuple[str, float, Run]:
         """A worker begins a job; what the run will do, and how long it takes."""
         now = self.timeline.now
-        earlier = self.runs.setdefault(job.id, [])
-        if any(run.lease == job.lease for run in earlier):
+        runs = self.runs.setdefault(job.id, [])
+        if any(run.lease == job.lease for run in runs):
             raise Violation(f"hand-out {job.lease:#x} of {job.id} was run twice")
+        earlier = runs[self.lives[job.id] :]
+        told, _ = self.killed.get(job.lease, (now, now))
+        if now > told + HEED_S:
+            raise Violation(f"{job.id} began as {job.lease:#x}, and was called off {now - told:.2f} s before")
         if earlier:
             self._judge_again(job, earlier)
             self._excuse(manager, job, earlier)
         run = Run(manager, job.lease, job.attempt, now)
-        earlier.append(run)
+        runs.append(run)
         plan = self.plans.get(job.id)
         if plan is None:
             raise Violation(f"{job.id} was run and nobody has enqueued it")
-        what, seconds = plan.runs[min(len(earlier), len(plan.runs)) - 1]
+        what, seconds = plan.runs[min(len(runs), len(plan.runs)) - 1]
         self.timeline.say(f"START {job.id} #{job.attempt} {job.lease:#x} at {manager}: {what} {seconds:.4f} s")
         return what, seconds, run
 
@@ -112,7 +130,7 @@ class Truth:
         run.ended, run.how = self.timeline.now, how
         if how != "cut":
             told, dead = self.killed.get(run.lease, (0.0, 0.0))
-            if run.began < told and dead < run.ended - 1.0:
+            if run.began < told and dead < run.ended - HEED_S:
                 raise Violation(f"{id} {run.lease:#x} went on for {run.ended - dead:.2f} s after it was to be killed")
         self.timeline.say(f"END {id} {run.lease:#x} at {run.manager}: {how}")
 
@@ -147,12 +165,24 @@ class Truth:
         now_at = f"now #{job.attempt} {job.lease:#x} at {manager}"
         raise Violation(f"{job.id} was run again without a cause: {now_at}, earlier {earlier}")
 
+    def forget(self, id: str) -> None:
+        """The store has forgotten a job that had ended, as it may. Should it come again, it is another one."""
+        self.forgotten.add(id)
+        self.lives[id] = len(self.runs.get(id, ()))
+
+    def requeue(self, id: str) -> None:
+        """An operator lets a job run again that had ended."""
+        self.requeued[id] += 1
+        self.lives[id] = len(self.runs.get(id, ()))
+
     def check_result(self, result: v2.Result) -> None:
         """What a client is told of one job is what happened, and always the same."""
         id = result.id
-        before = self.results.setdefault(id, result)
-        if (before.state, before.value, before.attempt) != (result.state, result.value, result.attempt):
-            raise Violation(f"{id} has two outcomes: {before} and {result}")
+        told = self.results.setdefault(id, {})
+        before = told.setdefault(result.attempt, result)
+        differ = (before.state, before.value) != (result.state, result.value) or len(told) > 1 + self.requeued[id]
+        if differ and id not in self.forgotten:
+            raise Violation(f"{id} has two outcomes: {before} and {result} of {told}")
         runs = self.runs.get(id, [])
         if result.state == "succeeded" and not any(run.how == "ok" and run.value == result.value for run in runs):
             raise Violation(f"{id} is told to have returned {result.value!r}, which no run did: {runs}")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,17 +16,22 @@ import msgspec
 from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.backlog import key
-from eventmq.broker.outbox import BACKEND, FRONTEND, Send
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.stops import UNCONFIRMED
 from eventmq.protocol import v2
 from eventmq.router import Router
 from sim import places
 from sim.disk import Disk
+from sim.keys import Keys
+from sim.orders import Acts, Orders
 from sim.timeline import Timeline, Violation
 from sim.truth import Truth
 
 ENDS = {"stopped", "terminated", "killed", UNCONFIRMED}
 """What a CANCEL is told of the run of a job that it has ended."""
+
+IDENTICAL = ("queue", "name", "payload")
+"""What a job must have in common with another one to be the same, sent again."""
 
 REPLAY_EVERY = 16
 """A Router is started on a copy of the store after every so many turns that changed something."""
@@ -37,10 +43,10 @@ class View(NamedTuple):
     state: str
     attempt: int
     crashes: int
+    failures: int
     lease: int = 0
     holder: bytes | str = b""
     due: float = 0.0
-    forget_at: float = 0.0
 
 
 class Announced(NamedTuple):
@@ -57,6 +63,8 @@ class Heard(NamedTuple):
     replies: dict[tuple[bytes, int], list[v2.Outcome]]
     informs: dict[tuple[bytes, int], v2.Inform]
     cancels: set[str]
+    new: list[str]
+    """Jobs that were not there before the turn, in order of acceptance."""
 
 
 class Session:
@@ -107,9 +115,11 @@ class Witness:
         self.truth = truth
         self.jobs: dict[str, View] = {}
         self.turns = 0
+        self.orders = Orders(disk, truth)
+        self.keys = Keys(timeline, disk, truth)
         self._managers: dict[bytes, Announced] = {}
         self._sessions: dict[bytes, Session] = {}
-        self._requests: dict[tuple[bytes, int], list[str]] = {}
+        self._requests: dict[tuple[bytes, int], list[v2.Job]] = {}
         self._cancels: dict[tuple[bytes, int], dict[str, bool]] = {}
         self._stopping: set[int] = set()
         self._informed: dict[str, int] = {}
@@ -119,6 +129,9 @@ class Witness:
         self._settled: dict[tuple[str, int], int] = {}
         self._attempts: dict[str, int] = {}
         self._changed = 0, 0
+        self._gone: set[str] = set()
+        self._over: set[str] = set()
+        self._killed: dict[tuple[bytes | str, int], int] = {}
 
     # ---- what others tell -----------------------------------------------------------------------------
 
@@ -139,16 +152,47 @@ class Witness:
         elif frames[2] == b"ACK" and v2.unpack(frames[3])[0] == self._informed.get(manager):
             verdicts = v2.decode(frames[3], v2.Informed).verdicts
             unwanted = [verdict.lease for verdict in verdicts if verdict.verdict == "kill"]
+        now = self.timeline.now
         for lease in unwanted:
-            now = self.timeline.now
             told, dead = self.truth.killed.get(lease, (now, now + grace_s))
-            self.truth.killed[lease] = told, min(dead, now + grace_s)
+            sooner = min(dead, now + grace_s) if frames[2] == b"KILL" else dead  # a verdict changes nothing under way
+            self.truth.killed[lease] = told, sooner
 
     def on_boot(self, router: Router) -> None:
+        """A Router has loaded the store: what was durable is there. It may be more than the one before has told."""
         self._ledger = router.ledger
         self._sessions.clear()
+        acts, before = self._take_acts(), self.jobs
+        self.orders.boot()
+        self.keys.boot(router.ledger.next_seq, bool(router.expected))
         self._look(router)
         places.compare(router, self.disk)
+        for id, old in before.items():
+            new = self.jobs.get(id)
+            if new is None:
+                self._judge_gone(id, old, [])
+            elif id not in acts.requeued and (new[1:4] < old[1:4] or (old.state in lifecycle.TERMINAL and new != old)):
+                raise Violation(f"{id} was {old}, and is {new} after a restart")
+        added = sorted(self.jobs.keys() - before.keys(), key=self.disk.seq_of)
+        self.keys.judge({}, self.jobs, added, [], bool(router.expected))
+        for id, view in self.jobs.items():
+            if view.state == lifecycle.CANCELLED and not self._is_called_off(id, added):
+                raise Violation(f"{id} was cancelled before the restart, and nobody wanted that")
+
+    def died_in_turn(self, received: list[tuple[str, list[bytes]]]) -> None:
+        """The Router dies in a turn in which it has read this."""
+        self._hear(received)
+
+    def _take_acts(self) -> Acts:
+        acts = self.orders.take_acts()
+        self._gone, self.disk.forgotten = self.disk.forgotten | acts.purged.keys(), set()
+        self._over = self._gone | acts.requeued.keys()
+        for id in self._gone:
+            self.truth.forget(id)
+            self._attempts.pop(id, None)
+        for id in acts.requeued:
+            self.truth.requeue(id)
+        return acts
 
     # ---- a turn ------------------------------------------------------------------------------------------
 
@@ -161,26 +205,34 @@ class Witness:
         before = self.jobs
         if router.ledger is not self._ledger:
             self.timeline.say("router has started over")
-            before = {}
             self.on_boot(router)
-        if lively or heard.cancels or any(each.frames[2] == b"REQUEST" for each in sends):
+            before, lively = self.jobs, False
+        acts = self._take_acts()
+        if lively or heard.cancels or self._gone or any(each.frames[2] == b"REQUEST" for each in sends):
             self._changed = applied, delayed
             self._look(router)
             places.compare(router, self.disk)
             if before is not self.jobs:
-                self._judge_moves(before, heard)
+                self._judge_moves(before, heard, acts)
+                expects = bool(router.expected)
+                self.keys.judge(before, self.jobs, heard.new, list(acts.requeued), expects)
             if self.turns % REPLAY_EVERY == 0:
                 places.replay(router, self.disk, self.timeline.now, self.timeline.wall)
-        self._judge_kills(before, sends)
-        for send in sends:
+        self._killed = self._kills(sends)
+        self._stopping.update(lease for _, lease in self._killed)
+        self._judge_kills(before)
+        for number, send in enumerate(sends):
             if send.frames[1] == v2.VERSION:
-                self._judge_send(router, send, before, heard)
+                self._judge_send(router, send, number, before, heard)
+        self.orders.judge(router, sends, acts)
         self._lease = max([self._lease, *self._leases])
         self._leases.clear()
 
     def _hear(self, received: list[tuple[str, list[bytes]]]) -> Heard:
-        heard = Heard([], {}, {}, set())
+        heard = Heard([], {}, {}, set(), [])
         for socket, frames in received:
+            if socket == ADMINISTRATIVE and len(frames) >= 5 and frames[2] == v2.VERSION:
+                self.orders.hear(frames)
             kind = _BODIES.get((socket, frames[3])) if len(frames) >= 5 and frames[2] == v2.VERSION else None
             if kind is None:
                 continue
@@ -195,7 +247,7 @@ class Witness:
         session = self._sessions.setdefault(peer, Session())
         match body:
             case v2.Request():
-                self._requests[peer, body.n] = [job.id for job in body.jobs]
+                self._requests[peer, body.n] = body.jobs
             case v2.Cancel():
                 self._cancels.setdefault((peer, body.n), {id: id in self.jobs for id in body.ids})
                 heard.cancels.update(body.ids)
@@ -221,49 +273,86 @@ class Witness:
         jobs = {}
         for job, _, put_off, end in self.disk.rows():
             if end is not None:
-                jobs[job.id] = View(end.state, end.attempt, end.crashes, forget_at=end.expires)
+                jobs[job.id] = View(end.state, end.attempt, end.crashes, job.failures)
             elif (lease := leases.get(job.id)) is not None:
                 held = lease[0]
-                jobs[job.id] = View("running", held.attempt, held.crashes, held.lease, lease[1].id)
+                jobs[job.id] = View("running", held.attempt, held.crashes, held.failures, held.lease, lease[1].id)
             else:
                 known = live.get(job.id)
                 delayed = put_off if known is None else known.due > 0
                 known = job if known is None else known
                 due = known.due if delayed else 0.0
-                jobs[job.id] = View("delayed" if delayed else "waiting", known.attempt, known.crashes, due=due)
+                state = "delayed" if delayed else "waiting"
+                jobs[job.id] = View(state, known.attempt, known.crashes, known.failures, due=due)
         self.jobs = jobs
 
-    def _judge_moves(self, before: dict[str, View], heard: Heard) -> None:
+    def _judge_moves(self, before: dict[str, View], heard: Heard, acts: Acts) -> None:
         after = self.jobs
+        heard.new.extend(sorted(after.keys() - before.keys(), key=self.disk.seq_of))
+        for id in heard.new:
+            if id not in self.truth.plans:
+                raise Violation(f"{id} is in the store and nobody has sent it")
+            if after[id].state == lifecycle.CANCELLED and not self._is_called_off(id, heard.new):
+                raise Violation(f"{id} was cancelled as it came, and nobody wanted that")
         for id, old in before.items():
             new = after.get(id)
             if new is None:
-                if old.state not in lifecycle.TERMINAL or old.forget_at > self.timeline.wall:
-                    raise Violation(f"{id} has disappeared; it was {old}")
+                self._judge_gone(id, old, heard.new)
             elif new != old:
-                self._judge_move(id, old, new, heard)
-        for id in after.keys() - before.keys():
-            if id not in self.truth.plans:
-                raise Violation(f"{id} is in the store and nobody has sent it")
+                self._judge_move(id, old, new, heard, acts)
+        self._judge_accepted(before, heard)
 
-    def _judge_move(self, id: str, old: View, new: View, heard: Heard) -> None:
+    def _judge_gone(self, id: str, old: View, new: list[str]) -> None:
+        if id not in self._gone:
+            raise Violation(f"{id} has disappeared; it was {old}")
+        if old.state not in lifecycle.TERMINAL:
+            self._is_called_off(id, new)
+
+    def _judge_accepted(self, before: dict[str, View], heard: Heard) -> None:
+        idle, left = Counter[str](), Counter[str]()
+        for id, old in before.items():
+            new = self.jobs.get(id)
+            if not old.lease and old.state not in lifecycle.TERMINAL:
+                queue = self.truth.plans[id].job.queue
+                idle[queue] += 1
+                left[queue] += new is None or new.state == lifecycle.CANCELLED or bool(new.lease and heard.informs)
+        accepted = [self.truth.plans[id].job for id in heard.new]
+        left.update(job.queue for job in accepted if self.jobs[job.id].state == lifecycle.CANCELLED)
+        self.orders.judge_accepted(accepted, idle, left)
+
+    def _judge_move(self, id: str, old: View, new: View, heard: Heard, acts: Acts) -> None:
+        if id in acts.requeued:
+            self._judge_requeued(id, old, new, acts.requeued[id])
+            return
         if old.state in lifecycle.TERMINAL or new.state not in REACH[old.state]:
             raise Violation(f"{id} went from {old} to {new}")
-        if new.attempt < old.attempt or new.crashes < old.crashes:
-            raise Violation(f"{id}: attempts and crashes only grow; it went from {old} to {new}")
+        if new.attempt < old.attempt or new.crashes < old.crashes or new.failures < old.failures:
+            raise Violation(f"{id}: attempts, crashes and failures only grow; it went from {old} to {new}")
         told = [outcome for peer, outcome in heard.outcomes if self._is_current(peer, outcome, id, old, heard)]
         if new.state in lifecycle.TERMINAL:
             self._judge_end(id, old, new, told, heard)
         elif old.state == "running" and new.lease != old.lease:
             self._judge_giving_back(id, old, new, told, heard)
-        elif new.attempt != old.attempt and not heard.informs:
-            raise Violation(f"{id} changed its attempt for no reason: from {old} to {new}")
+        elif new[1:4] != old[1:4] and not heard.informs:
+            raise Violation(f"{id} changed its attempt, crashes or failures for no reason: from {old} to {new}")
         elif old.state == "delayed" and new.state != "delayed" and old.due > self.timeline.wall and not heard.informs:
             raise Violation(f"{id} was woken {old.due - self.timeline.wall:.3f} s early: from {old} to {new}")
 
+    def _judge_requeued(self, id: str, old: View, new: View, state: str) -> None:
+        if state not in lifecycle.TRANSITIONS["requeue"][0] or new.state not in (
+            lifecycle.WAITING,
+            lifecycle.CANCELLED,
+        ):
+            raise Violation(f"{id}, which was {state}, was requeued: from {old} to {new}")
+        if new.attempt <= old.attempt or new.crashes or new.failures:
+            raise Violation(
+                f"{id} was requeued: its attempt is to grow and all else to begin anew: from {old} to {new}"
+            )
+        self._attempts[id] = new.attempt
+
     def _judge_end(self, id: str, old: View, new: View, told: list[v2.Outcome], heard: Heard) -> None:
         if new.state == lifecycle.CANCELLED:
-            right = id in heard.cancels
+            right = self._is_called_off(id, heard.new)
         elif new.state == lifecycle.EXPIRED:
             job = self.truth.plans[id].job
             late = v2.decode(job.options, v2.Options).expires_s if job.options else None
@@ -274,6 +363,15 @@ class Witness:
             right = bool(told)
         if not right:
             raise Violation(f"{id} ended for no reason, from {old} to {new}; outcomes of its hand-out: {told}")
+        by_outcome = new.state not in (lifecycle.CANCELLED, lifecycle.EXPIRED)
+        if by_outcome and not heard.informs and new.attempt != old.attempt:
+            raise Violation(f"{told} is counted as attempt {new.attempt}, and it was of {old}")
+
+    def _is_called_off(self, id: str, new: list[str]) -> bool:
+        """Whether somebody wanted it cancelled, or one of these new jobs takes its place."""
+        if self.orders.wants_cancelled(self.truth.plans[id].job) or self.keys.replaced(id, new):
+            self.truth.cancelled.add(id)
+        return id in self.truth.cancelled
 
     def _is_current(self, peer: bytes, outcome: v2.Outcome, id: str, old: View, heard: Heard) -> bool:
         if outcome.id != id:
@@ -299,7 +397,7 @@ class Witness:
 
     # ---- what is told ----------------------------------------------------------------------------------------
 
-    def _judge_send(self, router: Router, send: Send, before: dict[str, View], heard: Heard) -> None:
+    def _judge_send(self, router: Router, send: Send, number: int, before: dict[str, View], heard: Heard) -> None:
         peer = send.peer
         assert isinstance(peer, bytes)
         command, body = send.frames[2], send.frames[3]
@@ -313,7 +411,7 @@ class Witness:
             elif (peer, first) in self._cancels:
                 self._judge_cancelled(peer, v2.decode(body, v2.Answer))
         elif send.socket == BACKEND and command == b"REQUEST":
-            self._judge_hand_out(router, peer, v2.decode(body, v2.Request))
+            self._judge_hand_out(router, peer, v2.decode(body, v2.Request), number)
         elif send.socket == BACKEND and command == b"ACK":
             n = v2.unpack(body)[0]
             if (peer, n) in heard.replies:
@@ -324,12 +422,19 @@ class Witness:
     def _judge_ack(self, peer: bytes, ack: v2.Ack) -> None:
         for id, was_there in self._cancels.get((peer, ack.n), {}).items():
             record = self.disk.record(id)
-            if record is not None and record.state not in lifecycle.TERMINAL and was_there:
+            if record is not None and record.state not in lifecycle.TERMINAL and was_there and id not in self._over:
                 raise Violation(f"CANCEL of {id} is ACKed, and what is durable is {record}")
-        refused = {refusal.id for refusal in ack.refusals}
-        for id in self._requests.get((peer, ack.n), ()):
-            if id[: limits.ID_CHARS_MAX] not in refused and not self.disk.has(id):
-                raise Violation(f"{id} is ACKed to {peer.decode()} and not durable")
+        refused, existing = {refusal.id: refusal.reason for refusal in ack.refusals}, dict(ack.existing)
+        for job in self._requests.get((peer, ack.n), ()):
+            id = job.id[: limits.ID_CHARS_MAX]
+            record = self.disk.record(id)
+            same = record is not None and all(getattr(record.job, name) == getattr(job, name) for name in IDENTICAL)
+            if id in existing:
+                self.keys.judge_existing(id, existing[id])
+            elif id not in refused and not same and id not in self._gone:
+                raise Violation(f"{job} is ACKed to {peer.decode()}, and what is durable is {record}")
+            elif refused.get(id) == "conflict" and (record is None or same):
+                raise Violation(f"{job} is refused as a conflict, and what is durable is {record}")
 
     def _judge_result(self, result: v2.Result) -> None:
         record = self.disk.record(result.id)
@@ -338,6 +443,8 @@ class Witness:
                 raise Violation(f"a client is told that {result.id} is unknown, and it is {record.state}")
             return
         known = None if record is None else (record.state, record.value, record.job.attempt)
+        if result.id in self._over:
+            return
         if known != (result.state, result.value, result.attempt):
             raise Violation(f"a client is told {result}, and what is durable is {record}")
         self.truth.check_result(result)
@@ -347,6 +454,8 @@ class Witness:
         for id, told in answer.answer.items():
             record = self.disk.record(id)
             state = "unknown" if record is None else record.state
+            if id in self.truth.forgotten or self.truth.requeued[id]:
+                continue  # it may have been before the answer was complete
             if told == state or (told == lifecycle.UNKNOWN and not was_there[id]):
                 continue  # it came behind the CANCEL
             if state != (lifecycle.CANCELLED if told in ENDS else told):
@@ -355,36 +464,42 @@ class Witness:
             if going_on and told != UNCONFIRMED:
                 raise Violation(f"CANCEL of {id} is answered {told}, and it runs: {going_on}")
 
-    def _judge_kills(self, before: dict[str, View], sends: list[Send]) -> None:
-        """Who runs a job that is cancelled is told."""
-        told = {
-            (send.peer, held.lease)
-            for send in sends
+    def _kills(self, sends: list[Send]) -> dict[tuple[bytes | str, int], int]:
+        """Who is told to stop which hand-outs, and by which of the messages."""
+        return {
+            (send.peer, held.lease): number
+            for number, send in enumerate(sends)
             if send.frames[1:3] == [v2.VERSION, b"KILL"]
             for held in v2.decode(send.frames[3], v2.Kill).held
         }
-        self._stopping.update(lease for _, lease in told)
+
+    def _judge_kills(self, before: dict[str, View]) -> None:
+        """Who runs a job that is cancelled is told."""
+        told = self._killed
         for id, old in before.items() if self.jobs is not before else ():
             if (
                 old.lease
                 and old.holder
+                and id in self.jobs
                 and self.jobs[id].state == lifecycle.CANCELLED
                 and (old.holder, old.lease) not in told
             ):
                 raise Violation(f"{id} was cancelled, and {old.holder!r}, who runs it, was not told: {old}")
 
-    def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request) -> None:
+    def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request, number: int) -> None:
         session = self._sessions.setdefault(peer, Session())
         session.sent += len(request.jobs)
         announced = self._managers.get(peer)
         for job in request.jobs:
+            self.orders.judge_hand_out(job)
             if job.lease <= self._lease or job.lease in self._leases:
                 raise Violation(f"hand-out {job.lease:#x} of {job.id} after {self._lease:#x}: they only grow")
             self._leases.add(job.lease)
             if job.attempt < self._attempts.get(job.id, 0):
                 raise Violation(f"{job.id} is handed out as attempt {job.attempt} after {self._attempts[job.id]}")
             self._attempts[job.id] = job.attempt
-            if self.jobs[job.id].lease != job.lease or not self.disk.has(job.id):
+            called_off = self._killed.get((peer, job.lease), 0) > number
+            if (self.jobs[job.id].lease != job.lease and not called_off) or not self.disk.has(job.id):
                 raise Violation(f"{job.id} is handed out as {job.lease:#x}, and it is {self.jobs.get(job.id)}")
             marked = v2.options_of(job.options).redeliver or self.disk.started(job.id) == job.lease
             if not marked:
@@ -399,10 +514,11 @@ class Witness:
     def _judge_order(self, router: Router, queue: str, last: tuple[int, int]) -> None:
         """Nothing that waits should have gone before the last one handed out."""
         backlog = router.ledger.backlogs[queue]
-        firsts = [(rank, backlog.lanes[rank][0].seq) for rank in backlog.ranks[:1]]
+        late = router.ledger.leases.keys() | self._over  # requeued behind the hand-outs of the turn
+        firsts = [key(job) for rank in backlog.ranks[:1] for job in backlog.lanes[rank] if job.id not in late][:1]
         if backlog.edge is not None:
             firsts += [key(each.job) for each in self.disk.rows() if each.paged and each.job.queue == queue]
-            firsts = [each for each in firsts if self.disk.id_of(each[1]) not in router.ledger.leases]
+            firsts = [each for each in firsts if self.disk.id_of(each[1]) not in late]
         if firsts and min(firsts) < last:
             raise Violation(f"queue {queue}: {last} was handed out while {min(firsts)} waits (rank, seq)")
 
@@ -432,7 +548,7 @@ class Witness:
             if verdict == "keep" and kept[id] != lease:
                 continue  # the same INFORM named a later hand-out of it, too
             mine = new is not None and new.lease == lease and new.holder == peer
-            stopping = new is not None and new.state == lifecycle.CANCELLED and lease in self._stopping
+            stopping = (new is None or new.state == lifecycle.CANCELLED) and lease in self._stopping
             if verdict == "keep" and stopping:
                 continue  # its end is awaited
             if mine != (verdict == "keep"):
@@ -445,5 +561,5 @@ class Witness:
                 and not (before_restart or old.holder == peer)
             ):
                 raise Violation(f"verdict keep on {id} {lease:#x}, and its hand-out was {old}")
-            if verdict == "done" and (new is None or new.state not in lifecycle.TERMINAL):
+            if verdict == "done" and (new.state not in lifecycle.TERMINAL if new else id not in self._gone):
                 raise Violation(f"verdict done on {id} {lease:#x}, and it is {new}")

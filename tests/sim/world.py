@@ -15,6 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.client.ids import Ids
@@ -24,6 +26,7 @@ from sim.disk import Disk
 from sim.faults import Faults
 from sim.manager import ManagerProcess, queues_of
 from sim.network import Network
+from sim.operator import OperatorProcess
 from sim.options import Options, draw
 from sim.router import RouterProcess
 from sim.timeline import Timeline, Trace, Violation
@@ -71,15 +74,16 @@ class World:
         self.router = RouterProcess(self.timeline, self.rng("router"), self.network, self.disk, self.witness, options)
         self.managers = [self._manager(number, workers) for number, workers in enumerate(options.managers)]
         self.clients = self._clients()
+        self.operators = [self._operator()] if options.order_every_s else []
         self.router.boot()
         for process in self.peers:
             process.boot()
         self.faults = Faults(self)
 
     @property
-    def peers(self) -> list[ManagerProcess | ClientProcess]:
+    def peers(self) -> list[ManagerProcess | ClientProcess | OperatorProcess]:
         """Everybody but the Router."""
-        return [*self.managers, *self.clients]
+        return [*self.managers, *self.clients, *self.operators]
 
     def rng(self, purpose: str) -> Random:
         """A source of its own for each part, so that a change in one does not change all others."""
@@ -92,15 +96,20 @@ class World:
         count = self.options.max_job_count
         return ManagerProcess(name, workers, queues, count, self.timeline, rng, self.network, self.truth, self.witness)
 
+    def _operator(self) -> OperatorProcess:
+        every_s, queues = self.options.order_every_s, self.options.queues
+        rng = self.rng("operator")
+        return OperatorProcess("operator", every_s, queues, self.timeline, rng, self.network, self.witness)
+
     # ---- jobs ------------------------------------------------------------------------------------------
 
     def _clients(self) -> list[ClientProcess]:
-        options, rng = self.options, self.rng("jobs")
+        options, rng, keys = self.options, self.rng("jobs"), self.rng("keys")
         ids = Ids(lambda: int(self.timeline.wall * 1e9), options.seed)
         batches: list[list[Batch]] = [[] for _ in range(options.clients)]
         for _ in range(options.batches):
             due = self.timeline.now + rng.random() * options.fault_s
-            jobs = [self._job(ids.new(), rng) for _ in range(rng.randint(1, options.batch_jobs))]
+            jobs = [self._job(ids.new(), rng, keys) for _ in range(rng.randint(1, options.batch_jobs))]
             cancel_at = due + rng.choice((0.0, 0.1, 2.0)) if rng.random() < options.cancel_share else None
             rng.choice(batches).append(Batch(due, jobs, cancel_at))
         return [
@@ -108,7 +117,7 @@ class World:
             for n, each in enumerate(batches)
         ]
 
-    def _job(self, id: str, rng: Random) -> v2.Job:
+    def _job(self, id: str, rng: Random, keys: Random) -> v2.Job:
         options = self.options
         runs = [self._run(rng) for _ in range(3)] + [("ok", 0.002)]
         if rng.random() < options.crash_share:
@@ -125,8 +134,10 @@ class World:
             rng.choice(NAMES),
             calls.pack_call((rng.randint(0, 9),), {}),
             rng.choice((0, 5, -5)[: options.priorities]),
-            v2.pack_options(wishes),
         )
+        if keys.random() < options.key_share:
+            job.unique, wishes = self._key(keys, wishes)
+        job.options = v2.pack_options(wishes)
         self.truth.plans[id] = Plan(job, runs, gil=rng.random() < 0.1)
         return job
 
@@ -146,6 +157,16 @@ class World:
             redeliver=not once,
             on_partition="stop" if stop else "finish",
         )
+
+    def _key(self, rng: Random, wishes: v2.Options) -> tuple[str, v2.Options]:
+        """A job's key, and what is to happen to others that have it too."""
+        key = f"key{rng.randrange(self.options.keys)}"
+        if rng.random() < 0.2:  # debounced
+            return key, replace(wishes, delay_s=rng.choice((0.2, 2.0)), unique_scope="waiting", on_conflict="replace")
+        on_conflict = rng.choice(("existing", "existing", "replace", "raise"))
+        for_s = rng.choice((None, None, 0.5, 5.0))
+        scope = rng.choice(("running", "waiting")) if for_s is None else "running"
+        return key, replace(wishes, unique_scope=scope, unique_for_s=for_s, on_conflict=on_conflict)
 
     def _run(self, rng: Random) -> tuple[str, float]:
         what = rng.choice(("fail", "fail", "retry")) if rng.random() < self.options.fail_share else "ok"
@@ -190,7 +211,7 @@ class World:
 
     def _judge_the_end(self) -> None:
         ends = {row.job.id: row.end for row in self.disk.rows()}
-        lost = [id for id in self.truth.acked if ends.get(id) is None]
+        lost = [id for id in self.truth.acked if ends.get(id) is None and id not in self.truth.forgotten]
         if lost:
             raise Violation(f"stored and lost: {lost}")
         for id, end in ends.items():
@@ -198,11 +219,12 @@ class World:
             runs = self.truth.runs.get(id, [])
             if end.state == lifecycle.SUCCEEDED and not any(r.how == "ok" and r.value == end.value for r in runs):
                 raise Violation(f"{id} has succeeded with {end.value!r}, which no run returned: {runs}")
-            result = self.truth.results.get(id)
-            if result is not None and (result.state, result.value) != (end.state, end.value):
+            result = self.truth.results.get(id, {}).get(end.attempt)
+            told = None if result is None or id in self.truth.forgotten else (result.state, result.value)
+            if told not in (None, (end.state, end.value)):
                 raise Violation(f"{id}: its client was told {result}, the store says {end}")
-        for id in self.truth.acked:
-            if id not in self.truth.results:
+        for id in sorted(self.truth.awaited):
+            if id not in self.truth.told:
                 raise Violation(f"the client of {id} was never told its outcome")
         if not self.options.faults and self.truth.repeats + self.truth.stopped:
             raise Violation(f"{self.truth.repeats + self.truth.stopped} second runs and nothing went wrong")
@@ -218,6 +240,7 @@ def small_limits(options: Options) -> Iterator[None]:
         "HEADS_BYTES_MAX": options.heads_bytes,
         "TIMERS_MAX": options.timers,
         "TURN_ANSWERS": options.answers,
+        "DEDUPE_S": options.keep_s,
     }
     before = {name: getattr(limits, name) for name in small}
     try:
