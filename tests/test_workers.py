@@ -24,6 +24,7 @@ from eventmq import limits
 from eventmq.jobmanager import JobManager
 from eventmq.protocol import calls, v1, v2
 from eventmq.protocol.v2 import Job, Outcome
+from eventmq.settings import Settings
 from eventmq.workers import messages
 from eventmq.workers.board import Board
 from eventmq.workers.channel import Channel
@@ -330,7 +331,7 @@ class Running:
         self.code: int | None = None
         settings.setdefault("concurrent_jobs", 1)
         settings.setdefault("modules", ["fakejobs"])
-        self.manager = JobManager(broker_addr=router.address, **settings)
+        self.manager = JobManager(Settings(worker_addr=router.address, **settings))
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -570,7 +571,8 @@ def manager_process(router: FakeRouter, **settings: Any) -> Iterator[subprocess.
     code = (
         f"import sys; sys.path.insert(0, {str(here)!r})\n"
         f"from eventmq.jobmanager import JobManager\n"
-        f"sys.exit(JobManager(broker_addr={router.address!r}, **{settings!r}).start())"
+        f"from eventmq.settings import Settings\n"
+        f"sys.exit(JobManager(Settings(worker_addr={router.address!r}, **{settings!r})).start())"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     try:

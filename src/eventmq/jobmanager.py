@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -37,65 +36,39 @@ class JobManager:
     """One job manager with its worker processes.
 
     Args:
-        broker_addr: The Router's backend.
-        name: Stable, for people. Empty: host and process id.
-        queues: (weight, name) pairs; empty = the Router's default queues.
-        fair: The weights share the slots among the queues instead of ranking them.
-        concurrent_jobs: Worker processes; 0 = one for each core.
-        modules: Imported by workers at start, and then the only ones that jobs may come from.
-        max_job_count: Jobs after which a worker process is replaced; 0 = never.
-        subprocess_setup_func: `module.function` that each worker process calls first.
-        job_entry_func: `module.function` to call before each job.
-        job_exit_func: `module.function` to call after each job.
-        job_timeout_s: A job that has run this long is killed, unless it has its own timeout; 0 = never.
-        drain_s: How long SIGTERM lets running jobs finish.
-        heartbeat_s: Time between beats.
-        wire: `2.0`, or `1.0` for a Router of 2020. It cannot be found out by trying: such a Router dies of any frame
-            that is not UTF-8.
-        allow_any_callable: Run functions without the `@job` mark too, as 0.3.13 did.
+        settings: As of the component `jobmanager`. `wire` cannot be found out by trying: a Router of 2020 dies of any
+            frame that is not UTF-8.
     """
 
-    def __init__(
-        self,
-        *,
-        broker_addr: str = "tcp://127.0.0.1:47290",
-        name: str = "",
-        queues: Sequence[tuple[int, str]] = (),
-        fair: bool = False,
-        concurrent_jobs: int = 0,
-        modules: Sequence[str] = (),
-        max_job_count: int = 0,
-        subprocess_setup_func: str = "",
-        job_entry_func: str = "",
-        job_exit_func: str = "",
-        job_timeout_s: float = limits.JOB_TIMEOUT_S,
-        drain_s: float = limits.DRAIN_S,
-        heartbeat_s: float = limits.HEARTBEAT_S,
-        wire: str = "2.0",
-        allow_any_callable: bool = False,
-        log_level: str = "INFO",
-    ) -> None:
-        workers = concurrent_jobs or os.cpu_count() or 1
-        self._broker_addr = broker_addr
+    def __init__(self, settings: Settings) -> None:
+        self._broker_addr = settings.worker_addr
         self._setup = messages.Setup(
             sys.path,
-            list(modules),
-            subprocess_setup_func,
-            job_entry_func,
-            job_exit_func,
-            allow_any_callable,
-            log_level,
-            job_timeout_s,
+            list(settings.modules),
+            settings.subprocess_setup_func,
+            settings.job_entry_func,
+            settings.job_exit_func,
+            settings.allow_any_callable,
+            settings.least_level,
+            settings.global_timeout,
         )
         host, pid = socket.gethostname(), os.getpid()
-        about = {"host": host, "pid": pid, "workers": workers}
-        identity = Identity(name or f"{host}-{pid}", uuid.uuid4().hex, tuple(queues), about, fair)
+        about = {"host": host, "pid": pid, "workers": settings.concurrent_jobs}
+        name = settings.name or f"{host}-{pid}"
+        identity = Identity(name, uuid.uuid4().hex, settings.queues, about, settings.fair)
         self.name = identity.name
         self._processes: dict[int, WorkerProcess] = {}
-        rules = Rules(workers, max_job_count, job_timeout_s, drain_s, heartbeat_s, wire)
+        rules = Rules(
+            settings.concurrent_jobs,
+            settings.max_job_count,
+            settings.global_timeout,
+            settings.drain_s,
+            settings.heartbeat_interval,
+            settings.wire,
+        )
         self._foreman = Foreman(rules, identity, self._running, _new_id)
         self._poller = zmq.Poller()
-        self._line = Line(broker_addr, self._poller)
+        self._line = Line(settings.worker_addr, self._poller)
         self._leave_asked = 0
         self._leave_seen = 0
         self._hurry = False
@@ -246,25 +219,7 @@ class JobManager:
 
 def run(settings: Settings) -> int:
     """Run a job manager as the settings say; returns its process's exit code."""
-    manager = JobManager(
-        broker_addr=settings.worker_addr,
-        name=settings.name,
-        queues=settings.queues,
-        fair=settings.fair,
-        concurrent_jobs=settings.concurrent_jobs,
-        modules=settings.modules,
-        max_job_count=settings.max_job_count,
-        subprocess_setup_func=settings.subprocess_setup_func,
-        job_entry_func=settings.job_entry_func,
-        job_exit_func=settings.job_exit_func,
-        job_timeout_s=settings.global_timeout,
-        drain_s=settings.drain_s,
-        heartbeat_s=settings.heartbeat_interval,
-        wire=settings.wire,
-        allow_any_callable=settings.allow_any_callable,
-        log_level="DEBUG" if settings.super_debug else settings.log_level,
-    )
-    return manager.start()
+    return JobManager(settings).start()
 
 
 def _new_id() -> str:

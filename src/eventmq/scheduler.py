@@ -17,7 +17,6 @@ from types import FrameType
 
 import zmq
 
-from eventmq import limits
 from eventmq.logs import Limited
 from eventmq.net.line import Line
 from eventmq.net.signals import Wakeup
@@ -41,27 +40,19 @@ class Scheduler:
     """One scheduler.
 
     Args:
-        broker_addr: The Router's frontend.
-        name: For people. Empty: host and process id.
-        heartbeat_s: Time between beats.
-        wire: `2.0`, or `1.0` for a Router of 2020.
+        settings: As of the component `scheduler`.
     """
 
-    def __init__(
-        self,
-        *,
-        broker_addr: str = "tcp://127.0.0.1:47291",
-        name: str = "",
-        heartbeat_s: float = limits.HEARTBEAT_S,
-        wire: str = "2.0",
-    ) -> None:
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}"
-        self._broker_addr = broker_addr
-        self._session: SchedulerSession | SchedulerSessionV1 = SchedulerSession(self.name, _new_id(), heartbeat_s)
-        if wire == "1.0":
+    def __init__(self, settings: Settings) -> None:
+        self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
+        self._broker_addr = settings.scheduler_addr
+        self._session: SchedulerSession | SchedulerSessionV1
+        if settings.wire == "1.0":
             self._session = SchedulerSessionV1(_new_id)
+        else:
+            self._session = SchedulerSession(self.name, _new_id(), settings.heartbeat_interval)
         self._poller = zmq.Poller()
-        self._line = Line(broker_addr, self._poller)
+        self._line = Line(settings.scheduler_addr, self._poller)
         self._limited = Limited(log)
         self._started = time.monotonic()
         self._asked = 0
@@ -139,14 +130,8 @@ class Scheduler:
 
 def run(settings: Settings) -> int:
     """Runs a scheduler as the settings say; returns its process's exit code."""
-    scheduler = Scheduler(
-        broker_addr=settings.scheduler_addr,
-        name=settings.name,
-        heartbeat_s=settings.heartbeat_interval,
-        wire=settings.wire,
-    )
     gc.freeze()
-    return scheduler.start()
+    return Scheduler(settings).start()
 
 
 def _new_id() -> str:

@@ -181,6 +181,11 @@ class Settings:
 
     source: Source | None = dataclasses.field(default=None, compare=False)
 
+    @property
+    def least_level(self) -> str:
+        """What to log from."""
+        return "DEBUG" if self.super_debug else self.log_level
+
     def origin(self, name: str) -> str:
         """Where the value of setting `name` came from, for people."""
         return self.source.origins.get(name, "default") if self.source else "default"

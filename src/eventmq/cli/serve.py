@@ -46,7 +46,7 @@ def scheduler(settings: Settings) -> int:
 
 
 def _start_log(settings: Settings) -> None:
-    logs.setup("DEBUG" if settings.super_debug else settings.log_level)
+    logs.setup(settings.least_level)
     for note in settings.source.notes if settings.source else ():
         log.warning("%s", note)
 
