@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from random import Random
 
+from eventmq import limits
 from eventmq.protocol import v2
 from eventmq.workers import effects
 from eventmq.workers.foreman import Foreman, Rules
@@ -20,6 +21,9 @@ LOOP_S = 0.00005
 """Between a message and the turn that reads it, about."""
 
 RECEIVE_MAX = 256
+
+LATE_S = 0.5
+"""A manager looks at its clock this often at least, with room to spare."""
 
 
 class ManagerProcess:
@@ -121,6 +125,7 @@ class ManagerProcess:
                 self._leave = False
                 foreman.drain(self.timeline.now)
             ended = self._carry_out(foreman)
+            self._judge_lease()
         except Violation:
             raise
         except Exception as error:
@@ -131,6 +136,17 @@ class ManagerProcess:
             self.timeline.after(self.rng.choice((0.1, 2.0)), self.boot)
         else:
             self.waker.wake(self.timeline.now + (LOOP_S if more else foreman.patience()))
+
+    def _judge_lease(self) -> None:
+        """What is to stop when it is cut off has been stopped."""
+        unheard_s = self.timeline.now - self.witness.heard.get(self.name, self.timeline.now)
+        if unheard_s > limits.LEASE_S + LATE_S:
+            for child in self.children.values():
+                job = child.current
+                if job is not None and child.alive and v2.options_of(job.options).on_partition == "stop":
+                    raise Violation(
+                        f"{job.id} runs on at {self.name}, which the Router has not heard for {unheard_s:.1f} s"
+                    )
 
     def _hear_router(self, foreman: Foreman) -> bool:
         """Whether there is more to read."""

@@ -21,7 +21,6 @@ from eventmq.broker.outbox import Outbox
 from eventmq.broker.pool import Manager
 from eventmq.broker.stops import Stops
 from eventmq.client.exchange import Exchange
-from eventmq.protocol.v2 import Failure
 from eventmq.workers.pool import Pool
 from eventmq.workers.session import NOTHING, News, SessionV2
 
@@ -222,7 +221,14 @@ def attempt_not_counted(right: Method) -> Method:
 @plant(Ledger, "give_back")
 def attempt_always_counted(right: Method) -> Method:
     """A job that was never begun uses up an attempt."""
-    return lambda self, jobs: self.cut_short(jobs, Failure("", ""), 0.0)
+
+    def give_back(self: Any, jobs: Any) -> None:
+        jobs = list(jobs)
+        for job in jobs:
+            job.attempt += 1
+        right(self, jobs)
+
+    return give_back
 
 
 @plant(Leases, "_mark")

@@ -107,6 +107,7 @@ class Witness:
     Attributes:
         jobs: All jobs as they stood after the last turn.
         turns: Turns judged.
+        heard: When the Router last read anything of a manager, by its name.
     """
 
     def __init__(self, timeline: Timeline, disk: Disk, truth: Truth) -> None:
@@ -117,6 +118,8 @@ class Witness:
         self.turns = 0
         self.orders = Orders(disk, truth)
         self.keys = Keys(timeline, disk, truth)
+        self.heard: dict[str, float] = {}
+        self._heard: dict[bytes, float] = {}
         self._managers: dict[bytes, Announced] = {}
         self._sessions: dict[bytes, Session] = {}
         self._requests: dict[tuple[bytes, int], list[v2.Job]] = {}
@@ -233,6 +236,8 @@ class Witness:
         for socket, frames in received:
             if socket == ADMINISTRATIVE and len(frames) >= 5 and frames[2] == v2.VERSION:
                 self.orders.hear(frames)
+            if (announced := self._managers.get(frames[0])) is not None:
+                self.heard[announced.manager] = self._heard[frames[0]] = self.timeline.now
             kind = _BODIES.get((socket, frames[3])) if len(frames) >= 5 and frames[2] == v2.VERSION else None
             if kind is None:
                 continue
@@ -387,6 +392,7 @@ class Witness:
         states = {outcome.state for outcome in told}
         if any(peer == old.holder for peer, _ in heard.informs) or (heard.informs and not states):
             return  # the manager came back, or another took its place
+        self._judge_holding_back(id, old, new, states)
         grown = new.attempt - old.attempt
         if states == {"returned"} and grown:
             raise Violation(f"{id} was given back without having run, and it cost an attempt: from {old} to {new}")
@@ -394,6 +400,15 @@ class Witness:
             raise Violation(f"{id} may have run, and its attempt went from {old.attempt} to {new.attempt}")
         if "crashed" in states and new.crashes != old.crashes + 1:
             raise Violation(f"{id} crashed, and its crashes went from {old.crashes} to {new.crashes}")
+
+    def _judge_holding_back(self, id: str, old: View, new: View, states: set[str]) -> None:
+        """A job that its manager, out of sight, has yet to stop is not for others."""
+        heard = self._heard.get(old.holder) if isinstance(old.holder, bytes) else None
+        stops = v2.options_of(self.truth.plans[id].job.options).on_partition == "stop"
+        if stops and heard is not None and not states and new.state in ("waiting", "running"):
+            unheard_s = self.timeline.now - heard
+            if unheard_s < limits.LEASE_S:
+                raise Violation(f"{id} may run on at {old.holder!r}, not heard for {unheard_s:.1f} s: {new}")
 
     # ---- what is told ----------------------------------------------------------------------------------------
 
