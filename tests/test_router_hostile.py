@@ -118,6 +118,12 @@ def test_credit_without_end_is_cut(world: World) -> None:
     assert len(world.router.queues["default"]) == limits.CREDIT_MAX
 
 
+def test_of_many_names_on_one_connection_the_last_one_is_remembered(world: World) -> None:
+    for nonce in "abc":
+        world.join(b"m", nonce=nonce)
+    assert [name for name in world.store.load().facts if name.startswith("manager:")] == ["manager:m:c"]
+
+
 @pytest.mark.parametrize(
     "about", [b"\x81\xa1a\xc4\x02\xff\xff", b"\x81\xa1a\x81\x90\x01", b"\x81\xa1a\xdb\0\0\x20\0" + b"x" * 8192]
 )

@@ -109,8 +109,7 @@ class Backend(Core):
         if before is not None:
             self.pool.remove(before)
         if other is not None and other is not before:
-            self.pool.remove(other)
-            self._cut_short(other, "gave up its connection to another")
+            self.lose(other, "gave up its connection to another")
         self._forget_namesake(incarnation)
         self.commit()
         manager = self._join(sender, 2, incarnation, body.queues, body.fair)
