@@ -78,6 +78,9 @@ class Disk:
     def id_of(self, seq: int) -> str:
         return self.model._rows[seq].job.id
 
+    def job_of(self, id: str) -> Job:
+        return self.model._rows[self.model._ids[id]].job
+
     def seq_of(self, id: str) -> int:
         return self.model._ids[id]
 

@@ -20,7 +20,7 @@ from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.stops import UNCONFIRMED
 from eventmq.protocol import v2
 from eventmq.router import Router
-from sim import places
+from sim import bounds, places
 from sim.disk import Disk
 from sim.keys import Keys
 from sim.orders import Acts, Orders
@@ -176,7 +176,7 @@ class Witness:
                 self._judge_gone(id, old, [])
             elif id not in acts.requeued and (new[1:4] < old[1:4] or (old.state in lifecycle.TERMINAL and new != old)):
                 raise Violation(f"{id} was {old}, and is {new} after a restart")
-        added = sorted(self.jobs.keys() - before.keys(), key=self.disk.seq_of)
+        added = self._added(before)
         self.keys.judge({}, self.jobs, added, [], bool(router.expected))
         for id, view in self.jobs.items():
             if view.state == lifecycle.CANCELLED and not self._is_called_off(id, added):
@@ -215,6 +215,7 @@ class Witness:
             self._changed = applied, delayed
             self._look(router)
             places.compare(router, self.disk)
+            bounds.compare(router, self.disk)
             if before is not self.jobs:
                 self._judge_moves(before, heard, acts)
                 expects = bool(router.expected)
@@ -293,7 +294,7 @@ class Witness:
 
     def _judge_moves(self, before: dict[str, View], heard: Heard, acts: Acts) -> None:
         after = self.jobs
-        heard.new.extend(sorted(after.keys() - before.keys(), key=self.disk.seq_of))
+        heard.new.extend(self._added(before))
         for id in heard.new:
             if id not in self.truth.plans:
                 raise Violation(f"{id} is in the store and nobody has sent it")
@@ -306,6 +307,14 @@ class Witness:
             elif new != old:
                 self._judge_move(id, old, new, heard, acts)
         self._judge_accepted(before, heard)
+
+    def _added(self, before: dict[str, View]) -> list[str]:
+        """The jobs that are new, in order of acceptance. Whose id was forgotten, that may be another one now."""
+        added = sorted(self.jobs.keys() - before.keys(), key=self.disk.seq_of)
+        for id in added:
+            if id in self.truth.forgotten:
+                self.truth.plans[id].job = self.disk.job_of(id)
+        return added
 
     def _judge_gone(self, id: str, old: View, new: list[str]) -> None:
         if id not in self._gone:
@@ -363,7 +372,8 @@ class Witness:
             late = v2.decode(job.options, v2.Options).expires_s if job.options else None
             right = late is not None and self.disk.created(id) + late <= self.timeline.wall
         elif new.state == lifecycle.LOST:
-            right = old.state == "running" and not v2.options_of(self.truth.plans[id].job.options).redeliver
+            held = old.state == "running" or bool(heard.informs)
+            right = held and not v2.options_of(self.truth.plans[id].job.options).redeliver
         else:
             right = bool(told)
         if not right:
@@ -519,6 +529,9 @@ class Witness:
             marked = v2.options_of(job.options).redeliver or self.disk.started(job.id) == job.lease
             if not marked:
                 raise Violation(f"{job.id} may begin only once, and that it leaves as {job.lease:#x} is not durable")
+            late = v2.options_of(job.options).expires_s
+            if late is not None and self.disk.created(job.id) + late <= self.timeline.wall:
+                raise Violation(f"{job.id} is handed out, and was not to begin later than {late} s after it came")
             if announced is not None and job.queue not in announced.queues:
                 raise Violation(f"{job.id} of queue {job.queue} is handed to {announced}")
         if announced is not None and (session.sent > session.limit or session.sent != request.n):

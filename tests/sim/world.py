@@ -21,6 +21,7 @@ from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.client.ids import Ids
 from eventmq.protocol import calls, v2
+from sim import bounds
 from sim.client import Batch, ClientProcess
 from sim.disk import Disk
 from sim.faults import Faults
@@ -205,6 +206,8 @@ class World:
             views = {id: self.witness.jobs.get(id) for id in live[:10]}
             return f"{len(live)} jobs live: {views}; managers: {[p for m in self.managers if (p := m.pending())]}"
         left = [text for process in self.peers if (text := process.pending())]
+        if not left and (held := bounds.left(router)):
+            left = [f"the Router still holds {held}"]
         if not left and router.holding:
             left = [f"the Router holds back, expecting {router.expected}"]
         return "; ".join(left)
