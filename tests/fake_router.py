@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from eventmq.protocol import v2
+from eventmq.protocol import scheduling, v2
 
 TURN_MS = 5
 """How soon the thread sees what a test has changed."""
@@ -26,6 +26,8 @@ class FakeRouter:
         work: Makes the outcome of a job at once; None = jobs wait for `finish`.
         refuse: Says whether a job is refused.
         stand_in: Names the job that is in the way of one with a key.
+        schedules: What is scheduled, by id.
+        say_no: Reasons to refuse the next SCHEDULEs with.
         deaf: Messages to leave unanswered, as if lost. -1 = all.
     """
 
@@ -45,7 +47,15 @@ class FakeRouter:
         self.deaf = 0
         self.results: dict[str, v2.Result] = {}
         self.waiters: dict[str, set[bytes]] = {}
-        self._handlers = {b"REQUEST": self._on_request, b"WAIT": self._on_wait, b"INFO": self._on_info}
+        self.schedules: dict[str, scheduling.Schedule] = {}
+        self.say_no: list[str] = []
+        self._handlers = {
+            b"REQUEST": self._on_request,
+            b"WAIT": self._on_wait,
+            b"INFO": self._on_info,
+            b"SCHEDULE": self._on_schedule,
+            b"UNSCHEDULE": self._on_unschedule,
+        }
         self._finished: list[v2.Result] = []
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._main, name="fake-router")
@@ -129,6 +139,18 @@ class FakeRouter:
             job = self.jobs[info.id]
             answer = {"id": job.id, "state": result.state if result else "waiting", "queue": job.queue}
         self._send(peer, b"REPLY", v2.Answer(info.n, answer))
+
+    def _on_schedule(self, peer: bytes, body: bytes) -> None:
+        arrange = v2.decode(body, scheduling.Arrange)
+        if self.say_no:
+            self._send(peer, b"REFUSED", v2.Refused(arrange.n, self.say_no.pop(0), "no"))
+            return
+        self.schedules[arrange.schedule.id] = arrange.schedule
+        self._send(peer, b"REPLY", v2.Answer(arrange.n, arrange.schedule.id))
+
+    def _on_unschedule(self, peer: bytes, body: bytes) -> None:
+        call_off = v2.decode(body, scheduling.CallOff)
+        self._send(peer, b"REPLY", v2.Answer(call_off.n, self.schedules.pop(call_off.id, None) is not None))
 
     def _tell(self, result: v2.Result) -> None:
         self.results[result.id] = result

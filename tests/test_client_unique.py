@@ -13,7 +13,7 @@ from fake_router import FakeRouter
 
 import eventmq
 from eventmq import DuplicateJob, InvalidJob, JobHandle, JobRefused, adefer_job, defer_job, job
-from eventmq.client import enqueue
+from eventmq.client import call
 from eventmq.client.exchange import Exchange
 from eventmq.client.jobs import Job
 from eventmq.limits import UNIQUE_CHARS_MAX
@@ -54,7 +54,7 @@ class Shop:
 
 
 def key(job: Job[Any, Any], *args: Any, **kwargs: Any) -> str:
-    return enqueue._message(job, args, kwargs).unique
+    return call.message_of(job, args, kwargs).unique
 
 
 def options(job: Job[Any, Any]) -> v2.Options:
@@ -97,7 +97,7 @@ def test_a_long_key_is_shortened_and_still_another_one() -> None:
 
 def test_by_name_a_template_sees_named_arguments_only() -> None:
     def made(*args: Any, **given: Any) -> str:
-        return enqueue._named("defer_job()", "a.b", args, given.pop("kwargs", None), given)[0].unique
+        return call.named("defer_job()", "a.b", args, given.pop("kwargs", None), given)[0].unique
 
     assert made(kwargs={"user_id": 7}, unique="user:{user_id}") == "user:7"
     assert made(1, unique="fixed") == "fixed"

@@ -22,7 +22,7 @@ from jobs_for_client import Mailer, Point, add, fail, later, mirror, unmarked
 
 import eventmq
 from eventmq import InvalidJob, JobFailed, JobHandle, adefer_job, defer_job, job
-from eventmq.client import default, enqueue, ids
+from eventmq.client import call, default, ids
 from eventmq.client.ids import Ids
 from eventmq.client.jobs import CoroutineJob, Job
 from eventmq.errors import BrokerUnavailable
@@ -73,7 +73,7 @@ def sloppy(a: int = None) -> Any:  # type: ignore[assignment]  # noqa: RUF013  #
 
 
 def message(function: Job[Any, Any], *args: Any, **kwargs: Any) -> v2.Job:
-    return enqueue._message(function, args, kwargs)
+    return call.message_of(function, args, kwargs)
 
 
 # ---- what a job is ---------------------------------------------------------------------------------

@@ -635,7 +635,7 @@ def test_workers_notice_that_the_manager_is_gone_without_the_kernels_help() -> N
         path = [*sys.path, str(Path(__file__).parent)]
         try:
             channel.send(messages.encode(messages.Setup(path, ["fakejobs"])))
-            assert messages.decode_event(channel.receive()[0]) == messages.Ready()
+            assert isinstance(messages.decode_event(channel.receive()[0]), messages.Ready)
             if job:
                 payload = calls.pack_call(job[1:], {})
                 channel.send(messages.encode(messages.Run([Job("i", "q", f"fakejobs.{job[0]}", payload, lease=1)])))

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from eventmq.client.handles import JobHandle, JobHandles
     from eventmq.client.jobs import Job, job
     from eventmq.client.retry import Retry
+    from eventmq.client.schedules import aschedule, aunschedule, schedule, unschedule
     from eventmq.errors import (
         BrokerUnavailable,
         DuplicateJob,
         EnqueueError,
         EventMQError,
         InvalidJob,
+        InvalidSchedule,
         JobCancelled,
         JobCrashed,
         JobError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         SoftTimeout,
         Terminated,
     )
+    from eventmq.schedules.rule import Cron, Every
     from eventmq.workers.context import current_job
 
 __version__ = "1.0.0.dev0"
@@ -42,10 +45,13 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "BrokerUnavailable",
     "Client",
+    "Cron",
     "DuplicateJob",
     "EnqueueError",
     "EventMQError",
+    "Every",
     "InvalidJob",
+    "InvalidSchedule",
     "Job",
     "JobCancelled",
     "JobCrashed",
@@ -63,23 +69,30 @@ __all__ = [
     "SoftTimeout",
     "Terminated",
     "adefer_job",
+    "aschedule",
+    "aunschedule",
     "configure",
     "current_job",
     "defer_job",
     "job",
+    "schedule",
+    "unschedule",
 ]
 
 _HOMES = {
-    "Client": "eventmq.client.client",
-    "configure": "eventmq.client.default",
-    "adefer_job": "eventmq.client.enqueue",
-    "defer_job": "eventmq.client.enqueue",
-    "JobHandle": "eventmq.client.handles",
-    "JobHandles": "eventmq.client.handles",
-    "Job": "eventmq.client.jobs",
-    "job": "eventmq.client.jobs",
-    "Retry": "eventmq.client.retry",
-    "current_job": "eventmq.workers.context",
+    name: f"eventmq.{home}"
+    for home, names in {
+        "client.client": "Client",
+        "client.default": "configure",
+        "client.enqueue": "adefer_job defer_job",
+        "client.handles": "JobHandle JobHandles",
+        "client.jobs": "Job job",
+        "client.retry": "Retry",
+        "client.schedules": "aschedule aunschedule schedule unschedule",
+        "schedules.rule": "Cron Every",
+        "workers.context": "current_job",
+    }.items()
+    for name in names.split()
 }
 """Where the names of `__all__` live; those that are not here are errors."""
 

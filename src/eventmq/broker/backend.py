@@ -16,6 +16,7 @@ from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ord
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
 from eventmq.protocol.arguments import UNSENDABLE
+from eventmq.protocol.scheduling import Announcement
 from eventmq.protocol.v2 import Failure, Job, Outcome, options_of
 
 HANDLERS: Handlers = {
@@ -25,7 +26,7 @@ HANDLERS: Handlers = {
     (v1.VERSION, b"HEARTBEAT"): Handler("on_heartbeat"),
     (v1.VERSION, b"KBYE"): Handler("on_kbye"),
     (v1.VERSION, b"KBAI"): Handler("on_kbye"),
-    (v2.VERSION, b"INFORM"): Handler("on_informed", v2.Inform),
+    (v2.VERSION, b"INFORM"): Handler("on_informed", Announcement),
     (v2.VERSION, b"READY"): Handler("on_credit", v2.Ready),
     (v2.VERSION, b"REPLY"): Handler("on_outcomes", v2.Reply),
     (v2.VERSION, b"HEARTBEAT"): Handler("on_beat", v2.Beat),
@@ -91,7 +92,7 @@ class Backend(Core):
             case kind:
                 raise InvalidMessageError(f"INFORM of a {kind[:40]!r}, expected worker or scheduler")
 
-    def on_informed(self, sender: PeerId, body: v2.Inform) -> None:
+    def on_informed(self, sender: PeerId, body: Announcement) -> None:
         """An eMQP/2.0 job manager comes, or comes back: what it still holds is compared with what it was given.
 
         Raises:
@@ -118,6 +119,7 @@ class Backend(Core):
         verdicts = [v2.Verdict(held.id, held.lease, self._verdict(held, unwanted, manager)) for held in body.held]
         if before is not None:
             self.ledger.give_back(self.ledger.held_by(before))
+        self._declare(body)
         self.note("info", "manager_here", f"job manager {body.name} is here, holding {len(body.held)} jobs")
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Informed(body.n, verdicts)))
         for held in unwanted:
@@ -127,6 +129,13 @@ class Backend(Core):
 
     def _verdict(self, held: v2.Held, unwanted: list[v2.Held], manager: Manager) -> str:
         return "keep" if held in unwanted else self.ledger.adopt(held.id, held.lease, manager, self.now)
+
+    def _declare(self, body: Announcement) -> None:
+        """What the manager's modules declare is scheduled, unless a manager with newer ones was here."""
+        for each in body.declared:
+            since = min(each.since, self.wall)
+            for text in self.schedules.declare(each.module[: limits.NAME_CHARS_MAX], since, each.schedules, self.wall):
+                self.note("error", "declared", text)
 
     def _forget_namesake(self, incarnation: Incarnation) -> None:
         """A manager of this name whose connection is gone was replaced by this one: no need to wait longer for it."""

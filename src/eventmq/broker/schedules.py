@@ -56,7 +56,7 @@ class Schedules:
                 id = fact.removeprefix(SCHEDULE_FACT)
                 self.entries[id] = Entry(v2.decode(value, Schedule), v2.decode(facts[TICK_FACT + id], State))
         self._modules = {
-            fact.removeprefix(MODULE_FACT): v2.decode(value, _Age).since
+            fact.removeprefix(MODULE_FACT): v2.decode(value, float)
             for fact, value in facts.items()
             if fact.startswith(MODULE_FACT)
         }
@@ -139,10 +139,10 @@ class Schedules:
         Returns:
             Sentences about those that cannot be.
         """
-        if since < self._modules.get(module, 0.0):
+        if not since >= self._modules.get(module, 0.0):
             return []
         self._modules[module] = since
-        self._ledger.changes.facts[MODULE_FACT + module] = v2.pack(_Age(since))
+        self._ledger.changes.facts[MODULE_FACT + module] = v2.pack(since)
         declared = {schedule.id: schedule for schedule in schedules}
         for id, entry in list(self.entries.items()):
             if entry.schedule.owner == module and id not in declared:
@@ -323,10 +323,6 @@ class Schedules:
         state = entry.state
         live = self._ledger.live.get(state.job)
         return entry.described(state.outcome or (lifecycle.state_of(live) if live else lifecycle.WAITING))
-
-
-class _Age(v2.Body):
-    since: float
 
 
 def _ahead(rule: Any, anchor: float, last: float) -> list[float]:

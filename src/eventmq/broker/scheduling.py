@@ -171,20 +171,17 @@ class Scheduling(Core):
 
     def distribute(self) -> None:
         """Tells schedulers of everything that has changed: each schedule has one of them, or waits for one."""
-        given: dict[PeerId, list[Entry]] = {}
-        taken: dict[PeerId, list[Entry]] = {}
+        news: dict[PeerId, tuple[list[Entry], list[Entry]]] = {}  # given and taken
         for entry in self.schedules.take_changed():
             if entry.holder is not None and not (entry.active and self._can(entry.holder, entry)):
-                taken.setdefault(entry.holder, []).append(entry)
+                news.setdefault(entry.holder, ([], []))[1].append(entry)
                 entry.holder = None
             if entry.active and entry.holder is None:
                 entry.holder = self._choose(entry)
             if entry.active and entry.holder is not None:
-                given.setdefault(entry.holder, []).append(entry)
-        for peer, entries in taken.items():
-            self._withdraw(peer, entries)
-        for peer, entries in given.items():
-            self._assign(peer, entries)
+                news.setdefault(entry.holder, ([], []))[0].append(entry)
+        for peer, (given, taken) in news.items():
+            self._give(peer, given, taken)
         self._tell_alarms(self.schedules.take_alarms())
 
     def _tell_alarms(self, entries: list[Entry]) -> None:
@@ -219,29 +216,23 @@ class Scheduling(Core):
         begun, left = bool(entry.state.runs), entry.state.left
         return v1.format_schedule(self.new_id(), entry.schedule.job, entry.schedule.rule, begun, left)
 
-    def _assign(self, peer: PeerId, entries: list[Entry]) -> None:
+    def _give(self, peer: PeerId, given: list[Entry], taken: list[Entry]) -> None:
+        """What is a scheduler's from now on, and what is not any longer."""
         scheduler = self.schedulers[peer]
         if scheduler.wire == 1:
-            for entry in entries:
-                self.outbox.send(FRONTEND, peer, self._frames_1_0(entry))
-            return
-        for some in _batches(entries):
-            scheduler.sent += 1
-            body = Assign(scheduler.sent, [entry.assignment for entry in some])
-            self.outbox.send(FRONTEND, peer, v2.encode(b"SCHEDULE", body))
-        self._beat(peer, scheduler)  # it brings the Router's time
-
-    def _withdraw(self, peer: PeerId, entries: list[Entry]) -> None:
-        scheduler = self.schedulers[peer]
-        if scheduler.wire == 1:
-            for entry in entries:
+            for entry in taken:
                 frames = v1.format_unschedule(self.new_id(), entry.schedule.job, entry.schedule.rule)
                 self.outbox.send(FRONTEND, peer, frames)
+            for entry in given:
+                self.outbox.send(FRONTEND, peer, self._frames_1_0(entry))
             return
-        for some in _batches(entries):
-            scheduler.sent += 1
-            body = Withdraw(scheduler.sent, [entry.schedule.id for entry in some])
-            self.outbox.send(FRONTEND, peer, v2.encode(b"UNSCHEDULE", body))
+        messages: list[tuple[bytes, Assign | Withdraw]] = []
+        messages += [(b"UNSCHEDULE", Withdraw(0, [entry.schedule.id for entry in some])) for some in _batches(taken)]
+        messages += [(b"SCHEDULE", Assign(0, [entry.assignment for entry in some])) for some in _batches(given)]
+        for command, body in messages:
+            body.n = scheduler.sent = scheduler.sent + 1
+            self.outbox.send(FRONTEND, peer, v2.encode(command, body))
+        self._beat(peer, scheduler)  # it brings the Router's time
 
 
 def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:

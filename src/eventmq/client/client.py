@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from eventmq import values
 from eventmq.client.aio import AsyncDriver
@@ -128,12 +128,14 @@ class Client:
             BrokerUnavailable: It did not answer in time.
         """
         time_s = max(timeout_s, ROUND_TRIP_S)
-        return _raise(self._sync.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
+        call = self._sync.run(lambda exchange, now: exchange.ask(id, now + time_s))
+        return cast("dict[str, Any] | None", _raise(call).answer)
 
     async def ainfo(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
         """`info` for asyncio."""
         time_s = max(timeout_s, ROUND_TRIP_S)
-        return _raise(await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))).answer
+        call = await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))
+        return cast("dict[str, Any] | None", _raise(call).answer)
 
     def cancel(
         self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
@@ -168,6 +170,21 @@ class Client:
             answer.update(_raise(call).answer or {})
         return answer
 
+    # ---- anything else -----------------------------------------------------------------------------------
+
+    def query(self, command: bytes, body: Callable[[int], v2.Body]) -> Any:
+        """What the Router answers to a command that may come twice; `body` makes it, given its number.
+
+        Raises:
+            BrokerUnavailable: It did not answer in time.
+            JobRefused: It refused.
+        """
+        return _raise(self._sync.run(partial(_query, command, body, self._enqueue_timeout_s))).answer
+
+    async def aquery(self, command: bytes, body: Callable[[int], v2.Body]) -> Any:
+        """`query` for asyncio."""
+        return _raise(await self._async.run(partial(_query, command, body, self._enqueue_timeout_s))).answer
+
     # ---- connections -----------------------------------------------------------------------------------
 
     @property
@@ -193,6 +210,10 @@ class Client:
 
 def _delivery(jobs: list[v2.Job], timeout_s: float, block_for_s: float, exchange: Exchange, now: float) -> Delivery:
     return exchange.deliver(jobs, now, timeout_s, block_for_s)
+
+
+def _query(command: bytes, body: Callable[[int], v2.Body], time_s: float, exchange: Exchange, now: float) -> Query:
+    return exchange.query(lambda n: v2.encode(command, body(n)), now + time_s)
 
 
 def _cancellation(ids: list[str], timeout_s: float, grace_s: float, exchange: Exchange, now: float) -> Query:

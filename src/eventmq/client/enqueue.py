@@ -1,23 +1,16 @@
-"""From a call to a job on its way: checks the arguments, makes the message, hands it to the client."""
+"""From a call to a job on its way: its message (`call`) is handed to the client, or run in place without one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
-from eventmq.client import default, ids, local
+from eventmq.client import default, local
+from eventmq.client.call import message_of, messages_of, named
 from eventmq.client.handles import JobHandle, JobHandles
 from eventmq.client.jobs import Job
 from eventmq.client.options import Given, JobOptions
-from eventmq.client.unique import key_of_arguments, key_of_template
-from eventmq.errors import InvalidJob
-from eventmq.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol import v2
-from eventmq.protocol.arguments import UNSENDABLE, Signature, find_unsendable
-from eventmq.protocol.calls import pack_call
-
-_NAME = re.compile(r"\w+(\.\w+)*(:\w+)?\.\w+")
 
 USER = 3
 """Frames from `warnings.warn` up to the code that called `.delay()`."""
@@ -28,17 +21,17 @@ USER = 3
 
 def delay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.delay`."""
-    return _send(_message(job, args, kwargs), job, job.default)
+    return _send(message_of(job, args, kwargs), job, job.default)
 
 
 async def adelay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.adelay`."""
-    return await _asend(_message(job, args, kwargs), job, job.default)
+    return await _asend(message_of(job, args, kwargs), job, job.default)
 
 
 def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     """`Job.map`."""
-    messages = _messages(job, calls)
+    messages = messages_of(job, calls)
     client = default.client()
     if client is None:
         default.warn_in_place(USER)
@@ -49,7 +42,7 @@ def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
 
 async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     """`Job.amap`."""
-    messages = _messages(job, calls)
+    messages = messages_of(job, calls)
     client = default.client()
     if client is None:
         default.warn_in_place(USER)
@@ -79,7 +72,7 @@ def defer_job(
         InvalidJob: No job can have that name, an option cannot be, or the arguments cannot be sent.
         EnqueueError: As `Job.delay`.
     """
-    return _send(*_named("defer_job()", target, args, kwargs, given))
+    return _send(*named("defer_job()", target, args, kwargs, given))
 
 
 async def adefer_job(
@@ -89,7 +82,7 @@ async def adefer_job(
     **given: Unpack[Given],
 ) -> JobHandle[Any]:
     """`defer_job` for asyncio."""
-    return await _asend(*_named("adefer_job()", target, args, kwargs, given))
+    return await _asend(*named("adefer_job()", target, args, kwargs, given))
 
 
 # ---- steps ----------------------------------------------------------------------------------------------
@@ -109,78 +102,3 @@ async def _asend(message: v2.Job, job: Job[Any, Any] | None, options: JobOptions
         default.warn_in_place(USER + 1)
         return JobHandle.ended(await local.arun(message, job), job)
     return JobHandle.of(message, job, client, await client.asubmit([message], options.block_for_s))
-
-
-def _message(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> v2.Job:
-    job.signature.check(args, kwargs)
-    return _made(job.name, job.default, args, kwargs, job.signature)
-
-
-def _messages(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job]:
-    if job.default.id is not None:
-        raise InvalidJob(f"{job.name}: one id cannot be that of many jobs; leave `id` out for map")
-    name, options, signature = job.name, job.default, job.signature
-    messages: list[v2.Job] = []
-    try:
-        for args in calls:
-            if not isinstance(args, (tuple, list)):
-                raise InvalidJob(f"{name} got {args!r}, expected a tuple of its positional arguments")
-            signature.check(args, {})
-            messages.append(_made(name, options, args, {}, signature))
-    except InvalidJob as error:
-        raise InvalidJob(f"call {len(messages)}: {error}") from None
-    return messages
-
-
-def _named(
-    where: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, given: Given
-) -> tuple[v2.Job, Job[Any, Any] | None, JobOptions]:
-    if not isinstance(target, str):
-        job: Job[Any, Any] = target if isinstance(target, Job) else Job(target, JobOptions())
-        job = job.options(**given)
-        return _message(job, tuple(args), dict(kwargs or {})), job, job.default
-    if not _NAME.fullmatch(target) or len(target) > NAME_CHARS_MAX:
-        raise InvalidJob(f"{target!r} names no job, expected module.function or module:Class.method")
-    options = JobOptions().changed(where, given)
-    return _made(target, options, tuple(args), dict(kwargs or {})), None, options
-
-
-def _made(
-    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None = None
-) -> v2.Job:
-    try:
-        payload = pack_call(args, kwargs, options.class_args, options.class_kwargs)
-    except UNSENDABLE as error:
-        _blame(name, args, kwargs, options, signature.names if signature else ())
-        raise InvalidJob(f"{name}: the arguments cannot be sent: {error}") from None
-    if len(payload) > PAYLOAD_BYTES_MAX:
-        raise InvalidJob(
-            f"{name}: the arguments have {len(payload):,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}; "
-            "store the data elsewhere and send where it is"
-        )
-    unique = _key(name, options, args, kwargs, signature) if options.template else ""
-    id = options.id or ids.new_id()
-    return v2.Job(id, options.queue, name, payload, options.priority, options.packed, unique)
-
-
-def _key(
-    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None
-) -> str:
-    """The call's key. By name nothing is known of the function: a template sees named arguments only, and all arguments
-    are those that were written."""
-    arguments: Mapping[str, Any] = kwargs
-    if signature is not None:
-        bound = signature.bound(args, kwargs)
-        args, kwargs, arguments = bound.args, bound.kwargs, bound.arguments
-    if isinstance(options.template, str):
-        return key_of_template(name, options.template, arguments)
-    return key_of_arguments(name, args, kwargs, options.class_args, options.class_kwargs)
-
-
-def _blame(name: str, args: Sequence[Any], kwargs: dict[str, Any], options: JobOptions, names: Sequence[str]) -> None:
-    """Says which argument cannot be sent."""
-    try:
-        find_unsendable(args, kwargs, names)
-        find_unsendable(options.class_args, options.class_kwargs)
-    except InvalidJob as error:
-        raise InvalidJob(f"{name}: {error}") from None

@@ -89,14 +89,15 @@ class Exchange:
 
     def ask(self, id: str, deadline: float) -> Query:
         """A question about one job."""
-        return self._query(lambda n: v2.encode(b"INFO", v2.Info(n, id)), deadline)
+        return self.query(lambda n: v2.encode(b"INFO", v2.Info(n, id)), deadline)
 
     def cancel(self, ids: list[str], grace_s: float, deadline: float) -> Query:
         """Jobs that are not to run; answered with what became of each. Asking again is harmless, and until the answer
         comes it is ACKed: the Router is there, and waits for runs to stop."""
-        return self._query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids, grace_s)), deadline)
+        return self.query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids, grace_s)), deadline)
 
-    def _query(self, frames: Callable[[int], Frames], deadline: float) -> Query:
+    def query(self, frames: Callable[[int], Frames], deadline: float) -> Query:
+        """Anything that is answered by one REPLY, and may be asked again without harm: its frames, given its number."""
         query = self._opened(Query(deadline))
         self._query_frames[query] = frames
         self._queries.append(query)
@@ -279,14 +280,17 @@ class Exchange:
         """The whole message was refused: as if each job in it was."""
         refused = v2.decode(body, v2.Refused)
         self._complaint = f"{refused.reason} ({refused.text})"
-        if refused.n not in self._sent:
-            return
-        message = self._forget(refused.n)
+        message = self._sent.get(refused.n)
+        if message is None or (message.query is not None and refused.reason in TRY_LATER):
+            return  # a question is asked again until its deadline anyhow
+        self._forget(refused.n)
         for delivery, jobs in message.parts:
             each = {job.id: v2.Refusal(job.id, refused.reason, refused.text) for job in jobs}
             self._settle(delivery, jobs, each, now)
         if message.query is not None and not message.query.done:
-            self._close(message.query, JobRefused(f"the Router refused the question: {refused.text}", refused.reason))
+            self._close(
+                message.query, JobRefused(f"the Router refused: {refused.reason} ({refused.text})", refused.reason)
+            )
 
     def _on_reply(self, body: bytes, now: float) -> None:
         """Outcomes are `[[result, …]]`, an answer is `[n, answer]`: what stands first tells them apart."""

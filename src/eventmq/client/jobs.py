@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from eventmq.client.options import Common, Given, JobOptions
 from eventmq.client.unique import check_template
-from eventmq.errors import InvalidJob
+from eventmq.errors import InvalidJob, InvalidSchedule
 from eventmq.limits import NAME_CHARS_MAX
 from eventmq.protocol.arguments import Signature, is_method
 
 if TYPE_CHECKING:
     from eventmq.client.handles import JobHandle, JobHandles
+    from eventmq.schedules.rule import Rule
+
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,9 +158,10 @@ class CoroutineJob(Job[P, R]):
 class Decorator:
     """`@job(…)`, waiting for its function."""
 
-    def __init__(self, options: JobOptions, name: str | None) -> None:
+    def __init__(self, options: JobOptions, name: str | None, schedule: Rule | None) -> None:
         self._options = options
         self._name = name
+        self._schedule = schedule
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineJob[P, R]: ...
@@ -165,7 +169,15 @@ class Decorator:
     def __call__(self, fn: Callable[P, R], /) -> Job[P, R]: ...
     def __call__(self, fn: Callable[..., Any], /) -> Job[Any, Any]:
         kind = CoroutineJob if inspect.iscoroutinefunction(fn) else Job
-        return kind(fn, self._options, self._name)
+        made: Job[Any, Any] = kind(fn, self._options, self._name)
+        if self._schedule is not None:
+            _check_schedule(fn, self._schedule, self._options)
+            declared.append((made, self._schedule))
+        return made
+
+
+declared: list[tuple[Job[..., Any], Rule]] = []
+"""The schedules that stand beside their jobs, in the order in which their modules were imported."""
 
 
 @overload
@@ -173,13 +185,22 @@ def job(fn: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineJob[P, R]: ...
 @overload
 def job(fn: Callable[P, R], /) -> Job[P, R]: ...
 @overload
-def job(*, name: str | None = ..., **given: Unpack[Common]) -> Decorator: ...
-def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **given: Unpack[Common]) -> Any:
+def job(*, name: str | None = ..., schedule: Rule | None = ..., **given: Unpack[Common]) -> Decorator: ...
+def job(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    schedule: Rule | None = None,
+    **given: Unpack[Common],
+) -> Any:
     """Marks a function as a job: `@job` or `@job(queue="email", timeout="5m")`.
 
     Args:
         fn: The function, where `@job` stands bare.
         name: Where workers find it, `module.function`, when that is not where it was defined.
+        schedule: When it runs by itself, without arguments: `Every("5m")` or `Cron("0 9 * * 1-5")`. It counts for as
+            long as job managers with this module say so.
         given: Options for all its jobs: `queue`, `priority`, `timeout`, `soft_timeout`, `result_ttl`, `crash_limit`,
             `retries`, `expires`, `redeliver`, `on_partition`, `unique`, `unique_scope`, `unique_for`, `on_conflict`,
             `debounce`, `block_for`; see `JobOptions`.
@@ -187,9 +208,27 @@ def job(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **g
     Raises:
         InvalidJob: A `TypeError`: an option that cannot be, a key that names no argument, or a function that no worker
             could find, as a lambda or a function in a function.
+        InvalidSchedule: A `ValueError`: a schedule for what cannot be called without arguments.
     """
-    decorator = Decorator(JobOptions().changed("@job", given, Common), name)
+    decorator = Decorator(JobOptions().changed("@job", given, Common), name, schedule)
     return decorator if fn is None else decorator(fn)
+
+
+def _check_schedule(fn: Any, schedule: Any, options: JobOptions) -> None:
+    """That a schedule beside a function can be."""
+    from eventmq.schedules.rule import Rule  # not for those who only import `@job`: it brings the calendar
+
+    if not isinstance(schedule, Rule):
+        raise InvalidSchedule(f"{fn.__qualname__}(): schedule is {schedule!r}, expected Every(…) or Cron(…)")
+    if schedule.overlap != "allow" and options.template:
+        raise InvalidSchedule(f"{fn.__qualname__}(): overlap and unique exclude each other")
+    arguments = list(inspect.signature(fn).parameters.values())[is_method(fn) :]
+    needed = [each.name for each in arguments if each.default is each.empty and each.kind not in _ANY_NUMBER]
+    if needed:
+        raise InvalidSchedule(
+            f"{fn.__qualname__}() needs {', '.join(needed)}, and a schedule beside it calls it without arguments; "
+            "give them defaults, or use schedule(…, args=…)"
+        )
 
 
 def _check_findable(fn: Any) -> None:

@@ -115,13 +115,13 @@ class Delivery(Call):
 
 
 class Query(Call):
-    """A question about one job.
+    """A question.
 
     Attributes:
-        answer: What the Router knows of it; None = nothing.
+        answer: What the Router says; None = it knows nothing.
     """
 
-    answer: dict[str, Any] | None = None
+    answer: Any = None
 
 
 class Waiting(Call):

@@ -44,6 +44,12 @@ class Declared(Body):
     schedules: list[Schedule] = []
 
 
+class Announcement(v2.Inform):
+    """INFORM of a job manager, with what its modules declare."""
+
+    declared: list[Declared] = []
+
+
 class Assignment(Body):
     """What a scheduler needs to know of a schedule to go on with it.
 

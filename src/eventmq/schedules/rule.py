@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import math
 import zoneinfo
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
@@ -159,8 +158,8 @@ def check(rule: Rule) -> Rule:
     if rule.end and rule.end < rule.start:
         raise InvalidSchedule("it ends before it starts")
     for name, most in (("run_count", limits.RUN_COUNT_MAX), ("overdue", limits.OVERDUE_PERIODS_MAX)):
-        if not 0 <= getattr(rule, name) <= most:
-            raise InvalidSchedule(f"{name} is {getattr(rule, name)}, expected a whole number from 0 to {most}")
+        if type(getattr(rule, name)) is not int or not 0 <= getattr(rule, name) <= most:
+            raise InvalidSchedule(f"{name} is {getattr(rule, name)!r}, expected a whole number from 0 to {most}")
     return rule
 
 
@@ -219,9 +218,12 @@ def _plain(timing: Timing) -> dict[str, Any]:
     for name, value in timing.items():
         if name not in Timing.__annotations__:
             raise InvalidSchedule(f"a schedule has no {name!r}; it has {', '.join(Timing.__annotations__)}")
-        field, read = _READERS.get(name, (name, _whole if name in ("run_count", "overdue") else _same))
-        if value is not None:
-            found[field] = read(name, value)
+        if value is None:
+            continue
+        if name in ("jitter", "grace"):
+            found[f"{name}_s"] = _seconds(name, value)
+        else:
+            found[name] = _moment(name, value) if name in ("start", "end") else value
     return found
 
 
@@ -236,24 +238,6 @@ def _moment(name: str, value: Any) -> float:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidSchedule(f"{name} is {value!r}, expected a datetime with a time zone")
     return value.timestamp()
-
-
-def _whole(name: str, value: Any) -> int:
-    if type(value) is not int:
-        raise InvalidSchedule(f"{name} is {value!r}, expected a whole number")
-    return value
-
-
-def _same(name: str, value: Any) -> Any:
-    return value
-
-
-_READERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
-    "start": ("start", _moment),
-    "end": ("end", _moment),
-    "jitter": ("jitter_s", _seconds),
-    "grace": ("grace_s", _seconds),
-}
 
 
 # ---- in words ------------------------------------------------------------------------------------------------

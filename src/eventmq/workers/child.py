@@ -15,7 +15,6 @@ Never imports ZeroMQ by itself; a job that enqueues others does.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import signal
 import socket
@@ -27,9 +26,11 @@ from collections import deque
 
 from eventmq import limits, logs
 from eventmq.protocol import v2
+from eventmq.protocol.scheduling import Declared
 from eventmq.workers import context, messages
 from eventmq.workers.board import Board
 from eventmq.workers.channel import Channel
+from eventmq.workers.declared import import_modules
 from eventmq.workers.execute import Executor, hook
 from eventmq.workers.interrupt import Interrupter
 from eventmq.workers.resolve import Resolver, load_function
@@ -71,12 +72,12 @@ class Worker:
         self._progress_told: tuple[int, bytes] | None = None
         self._progress_at = 0.0
 
-    def run(self) -> None:
+    def run(self, declared: list[Declared]) -> None:
         """Serve the manager until it says stop; ends the process when it is gone."""
         context.host = self
         self._interrupter.install()
         threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
-        self._send(messages.encode(messages.Ready()))
+        self._send(messages.encode(messages.Ready(declared)))
         while True:
             self._run_jobs()
             self._flush()
@@ -222,16 +223,15 @@ def die_with(manager_pid: int) -> None:
         end_with_group()
 
 
-def prepare(setup: messages.Setup) -> Executor:
+def prepare(setup: messages.Setup) -> tuple[Executor, list[Declared]]:
     """Import what the user's jobs need and call the setup function; raises whatever that raises."""
     sys.path[:] = setup.path
     logs.setup(setup.log_level, context.origin)
-    for module in setup.modules:
-        importlib.import_module(module)
+    declared = import_modules(setup.modules)
     if setup.subprocess_setup_func:
         hook(load_function(setup.subprocess_setup_func))()
     entry, leave = (hook(load_function(path)) if path else None for path in (setup.job_entry_func, setup.job_exit_func))
-    return Executor(Resolver(setup.modules, setup.allow_any_callable), entry, leave)
+    return Executor(Resolver(setup.modules, setup.allow_any_callable), entry, leave), declared
 
 
 def receive_setup(channel: Channel) -> messages.Setup:
@@ -261,11 +261,11 @@ def main() -> int:
     board = Board(board_fd)
     setup = receive_setup(channel)
     try:
-        executor = prepare(setup)
+        executor, declared = prepare(setup)
     except BaseException:
         channel.send(messages.encode(messages.Unready(traceback.format_exc())))
         return UNREADY_EXIT_CODE
-    Worker(channel, board, executor, setup.job_timeout_s).run()
+    Worker(channel, board, executor, setup.job_timeout_s).run(declared)
     executor.close()
     return 0
 

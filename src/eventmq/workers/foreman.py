@@ -81,7 +81,7 @@ class Foreman:
         if self._rules.wire == "1.0":
             session = SessionV1(self._identity, self._new_id)
         else:
-            session = SessionV2(self._identity, self._pool.held, self._rules.heartbeat_s)
+            session = SessionV2(self._identity, self._pool.held, self._rules.heartbeat_s, lambda: self._pool.declared)
         self._pool.returns = session.can_return
         return session
 

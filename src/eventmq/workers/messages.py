@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from eventmq.protocol.scheduling import Declared
 from eventmq.protocol.v2 import Job, Outcome
 
 
@@ -45,7 +46,13 @@ class Stop(msgspec.Struct, array_like=True, tag="stop"):
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready"):
-    """The user's modules are imported and the setup function has returned."""
+    """The user's modules are imported and the setup function has returned.
+
+    Attributes:
+        declared: The schedules that stand in those modules.
+    """
+
+    declared: list[Declared] = []
 
 
 class Unready(msgspec.Struct, array_like=True, tag="unready"):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from eventmq import limits
 from eventmq.protocol import v2
+from eventmq.protocol.scheduling import Declared
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome, options_of
 from eventmq.workers import messages, stops
 from eventmq.workers.backlog import Backlog
@@ -39,6 +40,7 @@ class Pool:
         effects: To be carried out in order, and cleared by whoever does.
         outcomes: To be told to the Router, and cleared by whoever does.
         progress: How far running jobs say they are, by lease; the same.
+        declared: The schedules that stand in the modules, as the first worker found them.
         start_error: Why no worker can start at all; the manager should end.
     """
 
@@ -48,6 +50,7 @@ class Pool:
         self.effects: list[Effect] = []
         self.outcomes: list[Outcome] = []
         self.progress: dict[int, v2.Report] = {}
+        self.declared: list[Declared] = []
         self.start_error: str | None = None
         self.lookahead = Lookahead()
         self.returns = returns
@@ -134,7 +137,9 @@ class Pool:
             case messages.Progress(lease, value):
                 if lease in worker.jobs:
                     self.progress[lease] = v2.Report(worker.jobs[lease].id, lease, value)
-            case messages.Ready():
+            case messages.Ready(declared):
+                if not self._ever_ready:
+                    self.declared = declared
                 worker.ready = self._ever_ready = True
                 self._false_starts = 0
             case messages.Unready(error):

@@ -18,6 +18,7 @@ from eventmq import limits
 from eventmq.protocol import v2
 from eventmq.protocol.conversation import ConversationV2
 from eventmq.protocol.packing import batches
+from eventmq.protocol.scheduling import Announcement, Declared
 from eventmq.protocol.v2 import Held, Job, Outcome
 
 _OUTCOME_BYTES = 64
@@ -128,17 +129,25 @@ class SessionV2(ConversationV2[News]):
         identity: Who we are.
         holding: Every job that is here and has no outcome.
         heartbeat_s: Time between beats.
+        declared: The schedules that stand in our modules.
     """
 
     can_return = True
     nothing = NOTHING
 
-    def __init__(self, identity: Identity, holding: Callable[[], Iterable[Job]], heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        holding: Callable[[], Iterable[Job]],
+        heartbeat_s: float,
+        declared: Callable[[], list[Declared]] = list,
+    ) -> None:
         super().__init__(heartbeat_s)
         self._identity = identity
         self._holding = holding
         self.lease_until = 0.0
         self._informed_at = 0.0
+        self._declared = declared
         self._received = 0
         self._limit = 0
         self._fresh: list[Outcome] = []
@@ -159,7 +168,8 @@ class SessionV2(ConversationV2[News]):
 
     def _introduction(self, n: int) -> v2.Body:
         who = self._identity
-        return v2.Inform(n, who.name, who.nonce, list(who.queues), self._held(), who.about, who.fair)
+        queues, declared = list(who.queues), self._declared()
+        return Announcement(n, who.name, who.nonce, queues, self._held(), who.about, who.fair, declared)
 
     def _held(self) -> list[Held]:
         held = [Held(job.id, job.lease) for job in self._holding()]
