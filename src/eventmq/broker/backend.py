@@ -32,7 +32,7 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"HEARTBEAT"): Handler("on_beat", v2.Beat),
     (v2.VERSION, b"PROGRESS"): Handler("on_progress", v2.Progress),
     (v2.VERSION, b"DISCONNECT"): Handler("on_leaving", v2.Empty),
-    (v2.VERSION, b"KBYE"): Handler("on_gone", v2.Empty),
+    (v2.VERSION, b"KBYE"): Handler("on_kbye", v2.Empty),
 }
 
 
@@ -274,12 +274,8 @@ class Backend(Core):
         manager.draining = True
         self._rested(manager)
 
-    def on_kbye(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """An eMQP/1.0 manager leaves."""
-        self.lose(self.heard(sender), "said goodbye")
-
-    def on_gone(self, sender: PeerId, body: v2.Empty) -> None:
-        """An eMQP/2.0 manager leaves."""
+    def on_kbye(self, sender: PeerId, *message: object) -> None:
+        """A manager leaves."""
         self.lose(self.heard(sender), "said goodbye")
 
     def lose(self, manager: Manager, why: str) -> None:

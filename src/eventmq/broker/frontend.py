@@ -36,8 +36,8 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"SCHEDULE"): Handler("on_arrange", scheduling.Arrange),
     (v2.VERSION, b"UNSCHEDULE"): Handler("on_call_off", scheduling.CallOff),
     (v2.VERSION, b"INFORM"): Handler("on_scheduler_informed", scheduling.Inform),
-    (v2.VERSION, b"HEARTBEAT"): Handler("on_scheduler_beat", v2.Beat),
-    (v2.VERSION, b"KBYE"): Handler("on_scheduler_gone", v2.Empty),
+    (v2.VERSION, b"HEARTBEAT"): Handler("on_scheduler_heartbeat", v2.Beat),
+    (v2.VERSION, b"KBYE"): Handler("on_scheduler_kbye", v2.Empty),
 }
 
 

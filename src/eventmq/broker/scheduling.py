@@ -128,20 +128,12 @@ class Scheduling(Core):
             frames = v2.encode(b"HEARTBEAT", v2.Beat(self.wall, scheduler.sent))
         self.outbox.send(FRONTEND, id, frames)
 
-    def on_scheduler_heartbeat(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """An eMQP/1.0 scheduler lives."""
+    def on_scheduler_heartbeat(self, sender: PeerId, *message: object) -> None:
+        """A scheduler lives."""
         self.heard_scheduler(sender)
 
-    def on_scheduler_beat(self, sender: PeerId, body: v2.Beat) -> None:
-        """An eMQP/2.0 scheduler lives."""
-        self.heard_scheduler(sender)
-
-    def on_scheduler_kbye(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """An eMQP/1.0 scheduler leaves."""
-        self.forget_scheduler(sender)
-
-    def on_scheduler_gone(self, sender: PeerId, body: v2.Empty) -> None:
-        """An eMQP/2.0 scheduler leaves."""
+    def on_scheduler_kbye(self, sender: PeerId, *message: object) -> None:
+        """A scheduler leaves."""
         self.forget_scheduler(sender)
 
     def heard_scheduler(self, sender: PeerId) -> Scheduler:

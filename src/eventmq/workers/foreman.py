@@ -19,7 +19,7 @@ from eventmq.protocol.v2 import Job
 from eventmq.workers import backlog, messages
 from eventmq.workers.effects import Connect, Effect, Exit, Report, Send
 from eventmq.workers.pool import Pool
-from eventmq.workers.session import Identity, News, Session, SessionV2
+from eventmq.workers.session import Identity, News, SessionV2
 from eventmq.workers.session_v1 import SessionV1
 from eventmq.workers.worker import Death
 
@@ -76,8 +76,8 @@ class Foreman:
         self._quiet_until = 0.0
         self._unanswered_since: float | None = None
 
-    def _new_session(self) -> Session:
-        session: Session
+    def _new_session(self) -> SessionV1 | SessionV2:
+        session: SessionV1 | SessionV2
         if self._rules.wire == "1.0":
             session = SessionV1(self._identity, self._new_id)
         else:

@@ -12,7 +12,7 @@ Router gives those jobs to others when it reads in the INFORM that they are not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from eventmq import limits
 from eventmq.protocol import v2
@@ -64,72 +64,23 @@ class News(NamedTuple):
 NOTHING = News()
 
 
-class Session(Protocol):
-    """A conversation with a Router, whatever the version of the protocol.
-
-    Attributes:
-        opened: The Router has answered our INFORM at least once.
-        can_return: A job that was not started can be given back.
-        outgoing: Messages to send, cleared by whoever does.
-        complaints: Lines for people, cleared by whoever shows them.
-        reconnect: A new socket is wanted; `connect` tells that it is there.
-        lease_until: Monotonic time from which on the Router may give jobs with `on_partition="stop"` to others.
-    """
-
-    opened: bool
-    can_return: bool
-    outgoing: list[list[bytes]]
-    complaints: list[str]
-    reconnect: bool
-    lease_until: float
-
-    def connect(self, now: float) -> None:
-        """There is a new socket."""
-
-    def on_unsent(self, now: float) -> None:
-        """A message could not be sent: nobody is connected."""
-
-    def on_sendable(self, now: float) -> None:
-        """Somebody is connected again."""
-
-    def receive(self, frames: list[bytes], now: float) -> News:
-        """One message from the Router, without identity."""
-
-    def finish(self, outcomes: list[Outcome]) -> None:
-        """These hand-outs have ended."""
-
-    def flush(self, room: int, now: float) -> None:
-        """End of a turn: tell outcomes, and that `room` more jobs can be taken."""
-
-    def tick(self, now: float, wall: float) -> None:
-        """Look at the clock: beats, resends, silence."""
-
-    def report(self, progress: list[v2.Report]) -> None:
-        """How far running jobs say they are; worth nothing later."""
-
-    def settled(self) -> bool:
-        """Whether the Router has everything that it should know."""
-
-    def leave(self) -> None:
-        """No more jobs are wanted; outcomes will still come."""
-
-    def goodbye(self) -> None:
-        """The last message."""
-
-
 class _Sent(NamedTuple):
     outcomes: list[Outcome]
     at: float
 
 
 class SessionV2(ConversationV2[News]):
-    """A `Session` in eMQP/2.0.
+    """A manager's session in eMQP/2.0.
 
     Args:
         identity: Who we are.
         holding: Every job that is here and has no outcome.
         heartbeat_s: Time between beats.
         declared: The schedules that stand in our modules.
+
+    Attributes:
+        can_return: A job that was not started can be given back.
+        lease_until: Monotonic time from which on the Router may give jobs with `on_partition="stop"` to others.
     """
 
     can_return = True

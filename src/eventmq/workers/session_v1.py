@@ -19,7 +19,7 @@ from eventmq.workers.session import NOTHING, Identity, News
 
 
 class SessionV1(ConversationV1[News]):
-    """A `Session` in eMQP/1.0.
+    """The same in eMQP/1.0, with the same methods.
 
     Args:
         identity: Who we are; the Router learns only the queues.
