@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from saq import Queue
 
-from systems.base import REDIS, RESULT_S, RESULTS, System, counts
+from systems.base import ASKING_S, REDIS, RESULT_S, RESULTS, System, counts
 
 queue = Queue.from_url(REDIS)
 
@@ -47,7 +48,12 @@ class Adapter(System):
         await asyncio.gather(*(some(count // 16) for _ in range(16)), some(count % 16))
 
     async def result(self, handle: Any) -> Any:
-        await handle.refresh(until_complete=RESULT_S)
+        """Asks again and again: `refresh(until_complete=…)` misses a job that ends before it listens."""
+        deadline = time.monotonic() + RESULT_S
+        while not handle.completed:
+            assert time.monotonic() < deadline, "no result"
+            await asyncio.sleep(ASKING_S)
+            await handle.refresh()
         return handle.result
 
     async def close(self) -> None:
