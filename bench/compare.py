@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -129,6 +130,19 @@ def measure(contender: str, seconds: float, scratch: Path) -> dict[str, Any]:
     return {"figures": figures, "versions": versions}
 
 
+def sync_ms(scratch: Path) -> float:
+    """What a sync of 4 KiB costs on this disk now, median: the floor of every figure that says full or always."""
+    times = []
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(1e3 * (time.perf_counter() - began))
+    return median(times)
+
+
 def machine(scratch: Path, redis: Path | None) -> dict[str, Any]:
     """What the figures depend on."""
     disk = max(
@@ -141,6 +155,7 @@ def machine(scratch: Path, redis: Path | None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "file system": disk.fstype,
+        "one sync, ms": round(sync_ms(scratch), 2),
         "redis": said.split("v=")[1].split()[0] if "v=" in said else "",
         "load before": round(os.getloadavg()[0], 1),
     }

@@ -49,10 +49,10 @@ def medians(data: dict[str, Any]) -> Medians:
     }
 
 
-def spread(data: dict[str, Any], contender: str, figure: str) -> float:
-    """Half the range over the rounds, as a part of the median."""
+def spread(data: dict[str, Any], contender: str, figure: str) -> str:
+    """Half the range over the rounds, in percent of the median; nothing is said of a single round."""
     values = [each[figure] for each in data["contenders"][contender]["rounds"]]
-    return (max(values) - min(values)) / 2 / median(values)
+    return f" ±{50 * (max(values) - min(values)) / median(values):.0f}" if len(values) > 1 else ""
 
 
 def best_peer(found: Medians, mode: str, figure: str, smallest: bool) -> str:
@@ -77,7 +77,7 @@ def _cell(data: dict[str, Any], found: Medians, name: str, column: Column) -> st
     values = [found[name][figure] for figure in column.figures]
     if column.is_time:
         return " / ".join(f"{value:.2f}" for value in values)
-    return f"{values[0]:,.0f} ±{100 * spread(data, name, column.figures[0]):.0f}"
+    return f"{values[0]:,.0f}{spread(data, name, column.figures[0])}"
 
 
 def _ratios(found: Medians, ours: str, theirs: str) -> list[str] | None:
@@ -110,7 +110,7 @@ def _old_wire(data: dict[str, Any], found: Medians) -> str:
     if not rates:
         return ""
     said = ", ".join(
-        f"{rate:,.0f} ±{100 * spread(data, f'emqp1/{router}', 'old'):.0f} jobs/s through {router}'s"
+        f"{rate:,.0f}{spread(data, f'emqp1/{router}', 'old')} jobs/s through {router}'s"
         for router, rate in rates.items()
     )
     times = f": {rates['eventmq'] / rates['2020']:.1f} times as many" if len(rates) == 2 else ""
