@@ -142,6 +142,15 @@ def test_what_was_returned_unstarted_is_handed_out_again(world: World, handed: v
     assert [(j.id, j.attempt) for j in world.handed(b"n")] == [("a", 1)]
 
 
+def test_that_it_never_arrived_is_stored(world: World, handed: v2.Job) -> None:
+    world.join(b"m2", name="m")
+    world.restart()
+    assert state(world) == "waiting", "nobody is in doubt"
+    world.join(b"n", credit=1)
+    world.wait(limits.RECONCILE_S + 1)
+    assert [(j.id, j.attempt) for j in world.handed(b"n")] == [("a", 1)]
+
+
 def test_a_hand_out_that_was_given_back_is_not_kept(world: World, handed: v2.Job) -> None:
     world.finish(b"m", handed, state="returned")
     world.restart()
@@ -217,6 +226,18 @@ def test_a_1_0_manager_that_leaves_or_says_nothing_loses_it(world: World) -> Non
     assert len(world.frames_1_0(b"old", b"REQUEST")) == 1
     world.turn((BACKEND, [b"old", *v1.encode(b"KBYE", "k")]))
     assert state(world) == "lost"
+
+
+def test_that_a_1_0_manager_is_back_says_nothing_of_what_it_runs(world: World) -> None:
+    join_1_0(world)
+    world.enqueue(once("a"))
+    world.restart()
+    join_1_0(world)
+    world.wait(limits.RECONCILE_S - 1)
+    assert state(world) == "running"
+    world.wait(2)
+    assert state(world) == "lost"
+    assert world.frames_1_0(b"old", b"REQUEST") == []
 
 
 @pytest.mark.parametrize("replies", [True, False])

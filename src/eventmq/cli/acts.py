@@ -19,7 +19,7 @@ from eventmq.cli.ask import connected, said_about
 from eventmq.cli.ending import FAILED, OK, Mistake
 from eventmq.cli.tables import Table, printable, show, show_json, span
 from eventmq.client.admin import Admin, ListedJob
-from eventmq.errors import JobNotFound
+from eventmq.errors import EventMQError, JobNotFound
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import Selection
 
@@ -197,6 +197,23 @@ def limit_queue(addr: str, timeout_s: float, queue: str, jobs: str, as_json: boo
         raise Mistake(f"a limit is {error}, or the word default, not {jobs!r}") from None
     with connected(addr, timeout_s) as admin:
         return _show_queue(queue, admin.limit(queue, jobs_max), as_json)
+
+
+def drain_manager(addr: str, timeout_s: float, name: str, as_json: bool) -> int:
+    """Tells the job managers of a name to leave, and prints how many jobs they have to finish.
+
+    Raises:
+        EventMQError: There is none.
+    """
+    with connected(addr, timeout_s) as admin:
+        told = admin.ask("DRAIN_MANAGER", manager=name)
+    if not told:
+        raise EventMQError(f"no job manager named {name!r} is connected; `eventmq workers` lists their names")
+    if as_json:
+        show_json(told)
+    else:
+        print(f"{name}: told to leave; it has {sum(told.values())} jobs.")
+    return OK
 
 
 def _show_queue(name: str, queue: Mapping[str, Any], as_json: bool) -> int:

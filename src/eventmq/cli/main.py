@@ -29,7 +29,7 @@ from eventmq.cli.flags import (
     queues,
     store,
 )
-from eventmq.cli.operate import job, queue
+from eventmq.cli.operate import job, manager, queue
 
 # ---- the processes -------------------------------------------------------------------------------------
 
@@ -167,6 +167,7 @@ def queues_(**flags: Any) -> int:
 
 eventmq.add_command(job)
 eventmq.add_command(queue)
+eventmq.add_command(manager)
 
 
 # ---- emq-cli -----------------------------------------------------------------------------------------------

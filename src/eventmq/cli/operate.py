@@ -1,4 +1,4 @@
-"""The verbs `eventmq job …` and `eventmq queue …`: their flags and help. What they do is in `acts`."""
+"""The verbs `eventmq job`, `eventmq queue` and `eventmq manager`: their flags and help. What they do is in `acts`."""
 
 from __future__ import annotations
 
@@ -180,3 +180,21 @@ def limit(name: str, jobs: str, as_json: bool, **flags: Any) -> int:
     from eventmq.cli import acts
 
     return acts.limit_queue(*_connection(flags), name, jobs, as_json)
+
+
+# ---- job managers ----------------------------------------------------------------------------------------
+
+
+@click.group(cls=InOrder, context_settings=CONTEXT, epilog=EPILOG)
+def manager() -> None:
+    """Tell job managers to leave."""
+
+
+@manager.command("drain", context_settings=CONTEXT, epilog=EPILOG)
+@click.argument("name", metavar="NAME")
+@options(asking, as_json)
+def drain_manager(name: str, as_json: bool, **flags: Any) -> int:
+    """Let a job manager finish what it runs, give back the rest, and end; `eventmq workers` lists the names."""
+    from eventmq.cli import acts
+
+    return acts.drain_manager(*_connection(flags), name, as_json)
