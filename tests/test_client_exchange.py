@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from eventmq.client.exchange import WAIT_IDS_MAX, WINDOW, Exchange
-from eventmq.client.pending import NEVER, Delivery
+from eventmq.client.pending import NEVER, Delivery, Query
 from eventmq.errors import BrokerUnavailable, JobRefused, QueueFull
 from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, ROOM_AGAIN_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
 from eventmq.protocol import v2
@@ -36,6 +36,9 @@ class World:
 
     def deliver(self, made: list[v2.Job], timeout_s: float = 5.0, block_for_s: float = 0.0) -> Delivery:
         return self.exchange.deliver(made, self.now, timeout_s, block_for_s)
+
+    def ask(self, id: str, deadline: float) -> Query:
+        return self.exchange.query(b"INFO", lambda n: v2.Info(n, id), deadline)
 
     def out(self, after_s: float = 0.0) -> list[list[bytes]]:
         self.now += after_s
@@ -406,7 +409,7 @@ def test_waits_are_bounded_and_the_rest_follows(world: World) -> None:
 
 
 def test_a_question_is_repeated_until_its_answer_comes(world: World) -> None:
-    query = world.exchange.ask("a", world.now + 5)
+    query = world.ask("a", world.now + 5)
     first = world.out()
     assert world.out(RESEND_S) == first
     n = v2.decode(first[0][3], v2.Info).n
@@ -418,7 +421,7 @@ def test_a_question_is_repeated_until_its_answer_comes(world: World) -> None:
 
 
 def test_a_cancel_is_repeated_on_its_socket_while_the_router_says_that_it_waits(world: World) -> None:
-    query = world.exchange.cancel(["a"], 30.0, world.now + 60)
+    query = world.exchange.query(b"CANCEL", lambda n: v2.Cancel(n, ["a"], 30.0), world.now + 60)
     first = world.out()
     cancel = v2.decode(first[0][3], v2.Cancel)
     assert (cancel.ids, cancel.grace_s) == (["a"], 30.0)
@@ -433,7 +436,7 @@ def test_a_cancel_is_repeated_on_its_socket_while_the_router_says_that_it_waits(
 
 def test_a_large_message_number_is_no_list_of_outcomes(world: World) -> None:
     world.exchange._n = 1 << 40
-    query = world.exchange.ask("a", world.now + 5)
+    query = world.ask("a", world.now + 5)
     n = v2.decode(world.out()[0][3], v2.Info).n
     world.hear(b"REPLY", v2.Answer(n, None))
     assert query.done
@@ -441,14 +444,14 @@ def test_a_large_message_number_is_no_list_of_outcomes(world: World) -> None:
 
 
 def test_a_question_without_an_answer_ends(world: World) -> None:
-    query = world.exchange.ask("a", world.now + 1)
+    query = world.ask("a", world.now + 1)
     world.out()
     world.out(1)
     assert isinstance(query.error, BrokerUnavailable)
 
 
 def test_closing_ends_everything(world: World) -> None:
-    calls = [world.deliver(jobs()), world.exchange.wait(["a"], 200.0), world.exchange.ask("a", 200.0)]
+    calls = [world.deliver(jobs()), world.exchange.wait(["a"], 200.0), world.ask("a", 200.0)]
     world.out()
     world.exchange.fail(BrokerUnavailable("closed"))
     assert all(isinstance(call.error, BrokerUnavailable) for call in calls)

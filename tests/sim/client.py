@@ -8,6 +8,7 @@ batches, and which of them it knows to be stored.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from eventmq.client.exchange import Exchange
@@ -121,7 +122,8 @@ class ClientProcess:
             self.truth.cancelled.update(ids)
             self.timeline.say(f"{self.name} cancels {ids}")
             grace_s = self.rng.choice((0.0, 0.5, 5.0))
-            exchange.cancel(ids, grace_s, self.timeline.now + TIMEOUT_S + grace_s)
+            cancel = partial(v2.Cancel, ids=ids, grace_s=grace_s)
+            exchange.query(b"CANCEL", cancel, self.timeline.now + TIMEOUT_S + grace_s)
             self.wake()
 
     def _react(self, batch: Batch) -> None:

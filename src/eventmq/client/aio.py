@@ -44,18 +44,22 @@ class AsyncDriver:
 
         Args:
             begin: Given the exchange and the time, makes the call.
+
+        Raises:
+            EventMQError: It ended with an error.
         """
         call = begin(self._exchange, self._loop.time())
-        if call.done:
-            return call
-        ended: asyncio.Future[None] = self._loop.create_future()
-        call.notify = functools.partial(_end, ended)
-        self._schedule()
-        try:
-            await ended
-        finally:
-            call.notify = None
-            self._exchange.withdraw(call)
+        if not call.done:
+            ended: asyncio.Future[None] = self._loop.create_future()
+            call.notify = functools.partial(_end, ended)
+            self._schedule()
+            try:
+                await ended
+            finally:
+                call.notify = None
+                self._exchange.withdraw(call)
+        if call.error is not None:
+            raise call.error
         return call
 
     def close(self) -> None:

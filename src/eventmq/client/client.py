@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
 from eventmq import values
 from eventmq.client.aio import AsyncDriver
 from eventmq.client.exchange import Exchange
-from eventmq.client.pending import Call, Delivery, Query
+from eventmq.client.pending import Delivery, Query, Waiting
 from eventmq.client.sockets import abandon
 from eventmq.client.sync import SyncDriver
 from eventmq.errors import SettingsError
@@ -36,8 +36,6 @@ ROUND_TRIP_S = 0.05
 """Least time given to a question, so that `timeout=0` means "if it is there", not "never"."""
 
 FOREVER = float("inf")
-
-C = TypeVar("C", bound=Call)
 
 
 class Client:
@@ -103,23 +101,21 @@ class Client:
             DuplicateJob: A job with the key of one that said `raise` is in its way; those that are not are stored.
             JobRefused: A job was refused for another reason; those that were not are stored.
         """
-        return _raise(self._sync.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
+        return self._sync.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s)).existing
 
     async def asubmit(self, jobs: list[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
         """`submit` for asyncio."""
-        return _raise(await self._async.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
+        return (await self._async.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
 
     # ---- outcomes --------------------------------------------------------------------------------------
 
     def results(self, ids: Iterable[str], timeout_s: float = FOREVER) -> dict[str, v2.Result]:
         """The outcomes of those jobs that have ended within the time, by id."""
-        time_s = max(timeout_s, ROUND_TRIP_S)
-        return _raise(self._sync.run(lambda exchange, now: exchange.wait(ids, now + time_s))).results
+        return self._sync.run(partial(_waiting, ids, timeout_s)).results
 
     async def aresults(self, ids: Iterable[str], timeout_s: float = FOREVER) -> dict[str, v2.Result]:
         """`results` for asyncio."""
-        time_s = max(timeout_s, ROUND_TRIP_S)
-        return _raise(await self._async.run(lambda exchange, now: exchange.wait(ids, now + time_s))).results
+        return (await self._async.run(partial(_waiting, ids, timeout_s))).results
 
     def info(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
         """What the Router knows of a job; None = nothing.
@@ -127,15 +123,13 @@ class Client:
         Raises:
             BrokerUnavailable: It did not answer in time.
         """
-        time_s = max(timeout_s, ROUND_TRIP_S)
-        call = self._sync.run(lambda exchange, now: exchange.ask(id, now + time_s))
-        return cast("dict[str, Any] | None", _raise(call).answer)
+        answer: dict[str, Any] | None = self.query(b"INFO", lambda n: v2.Info(n, id), timeout_s)
+        return answer
 
     async def ainfo(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
         """`info` for asyncio."""
-        time_s = max(timeout_s, ROUND_TRIP_S)
-        call = await self._async.run(lambda exchange, now: exchange.ask(id, now + time_s))
-        return cast("dict[str, Any] | None", _raise(call).answer)
+        answer: dict[str, Any] | None = await self.aquery(b"INFO", lambda n: v2.Info(n, id), timeout_s)
+        return answer
 
     def cancel(
         self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
@@ -155,9 +149,9 @@ class Client:
             BrokerUnavailable: The Router did not answer in time.
         """
         answer: dict[str, str] = {}
+        time_s = _patience(timeout_s, grace_s)
         for some in _batches(ids):
-            call = self._sync.run(partial(_cancellation, some, timeout_s, grace_s))
-            answer.update(_raise(call).answer or {})
+            answer |= self.query(b"CANCEL", partial(v2.Cancel, ids=some, grace_s=grace_s), time_s) or {}
         return answer
 
     async def acancel(
@@ -165,25 +159,27 @@ class Client:
     ) -> dict[str, str]:
         """`cancel` for asyncio."""
         answer: dict[str, str] = {}
+        time_s = _patience(timeout_s, grace_s)
         for some in _batches(ids):
-            call = await self._async.run(partial(_cancellation, some, timeout_s, grace_s))
-            answer.update(_raise(call).answer or {})
+            answer |= await self.aquery(b"CANCEL", partial(v2.Cancel, ids=some, grace_s=grace_s), time_s) or {}
         return answer
 
     # ---- anything else -----------------------------------------------------------------------------------
 
-    def query(self, command: bytes, body: Callable[[int], v2.Body]) -> Any:
+    def query(self, command: bytes, body: Callable[[int], v2.Body], timeout_s: float | None = None) -> Any:
         """What the Router answers to a command that may come twice; `body` makes it, given its number.
 
         Raises:
             BrokerUnavailable: It did not answer in time.
             JobRefused: It refused.
         """
-        return _raise(self._sync.run(partial(_query, command, body, self._enqueue_timeout_s))).answer
+        time_s = self._enqueue_timeout_s if timeout_s is None else timeout_s
+        return self._sync.run(partial(_query, command, body, time_s)).answer
 
-    async def aquery(self, command: bytes, body: Callable[[int], v2.Body]) -> Any:
+    async def aquery(self, command: bytes, body: Callable[[int], v2.Body], timeout_s: float | None = None) -> Any:
         """`query` for asyncio."""
-        return _raise(await self._async.run(partial(_query, command, body, self._enqueue_timeout_s))).answer
+        time_s = self._enqueue_timeout_s if timeout_s is None else timeout_s
+        return (await self._async.run(partial(_query, command, body, time_s))).answer
 
     # ---- connections -----------------------------------------------------------------------------------
 
@@ -212,26 +208,23 @@ def _delivery(jobs: list[v2.Job], timeout_s: float, block_for_s: float, exchange
     return exchange.deliver(jobs, now, timeout_s, block_for_s)
 
 
-def _query(command: bytes, body: Callable[[int], v2.Body], time_s: float, exchange: Exchange, now: float) -> Query:
-    return exchange.query(lambda n: v2.encode(command, body(n)), now + time_s)
+def _waiting(ids: Iterable[str], timeout_s: float, exchange: Exchange, now: float) -> Waiting:
+    return exchange.wait(ids, now + max(timeout_s, ROUND_TRIP_S))
 
 
-def _cancellation(ids: list[str], timeout_s: float, grace_s: float, exchange: Exchange, now: float) -> Query:
-    time_s = max(timeout_s, ROUND_TRIP_S) + min(grace_s, CANCEL_GRACE_S_MAX) + CANCEL_ANSWER_S
-    return exchange.cancel(ids, grace_s, now + time_s)
+def _query(command: bytes, body: Callable[[int], v2.Body], timeout_s: float, exchange: Exchange, now: float) -> Query:
+    return exchange.query(command, body, now + max(timeout_s, ROUND_TRIP_S))
+
+
+def _patience(timeout_s: float, grace_s: float) -> float:
+    """How long a CANCEL may go unanswered."""
+    return max(timeout_s, ROUND_TRIP_S) + min(grace_s, CANCEL_GRACE_S_MAX) + CANCEL_ANSWER_S
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     left = iter(ids)
     while some := list(islice(left, BATCH_JOBS_MAX)):
         yield some
-
-
-def _raise(call: C) -> C:
-    """The call, unless it ended with an error."""
-    if call.error is not None:
-        raise call.error
-    return call
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

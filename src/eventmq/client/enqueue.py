@@ -12,7 +12,7 @@ from eventmq.client.jobs import Job
 from eventmq.client.options import Given, JobOptions
 from eventmq.protocol import v2
 
-USER = 3
+USER = 4
 """Frames from `warnings.warn` up to the code that called `.delay()`."""
 
 
@@ -21,34 +21,22 @@ USER = 3
 
 def delay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.delay`."""
-    return _send(message_of(job, args, kwargs), job, job.default)
+    return _send([message_of(job, args, kwargs)], job, job.default)[0]
 
 
 async def adelay(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
     """`Job.adelay`."""
-    return await _asend(message_of(job, args, kwargs), job, job.default)
+    return (await _asend([message_of(job, args, kwargs)], job, job.default))[0]
 
 
 def map(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     """`Job.map`."""
-    messages = messages_of(job, calls)
-    client = default.client()
-    if client is None:
-        default.warn_in_place(USER)
-        return JobHandles(JobHandle.ended(local.run(message, job), job) for message in messages)
-    existing = client.submit(messages, job.default.block_for_s)
-    return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
+    return JobHandles(_send(messages_of(job, calls), job, job.default))
 
 
 async def amap(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> JobHandles[Any]:
     """`Job.amap`."""
-    messages = messages_of(job, calls)
-    client = default.client()
-    if client is None:
-        default.warn_in_place(USER)
-        return JobHandles([JobHandle.ended(await local.arun(message, job), job) for message in messages])
-    existing = await client.asubmit(messages, job.default.block_for_s)
-    return JobHandles(JobHandle.of(message, job, client, existing) for message in messages)
+    return JobHandles(await _asend(messages_of(job, calls), job, job.default))
 
 
 # ---- by name ------------------------------------------------------------------------------------------
@@ -72,7 +60,8 @@ def defer_job(
         InvalidJob: No job can have that name, an option cannot be, or the arguments cannot be sent.
         EnqueueError: As `Job.delay`.
     """
-    return _send(*named("defer_job()", target, args, kwargs, given))
+    message, job, options = named("defer_job()", target, args, kwargs, given)
+    return _send([message], job, options)[0]
 
 
 async def adefer_job(
@@ -82,23 +71,26 @@ async def adefer_job(
     **given: Unpack[Given],
 ) -> JobHandle[Any]:
     """`defer_job` for asyncio."""
-    return await _asend(*named("adefer_job()", target, args, kwargs, given))
+    message, job, options = named("adefer_job()", target, args, kwargs, given)
+    return (await _asend([message], job, options))[0]
 
 
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-def _send(message: v2.Job, job: Job[Any, Any] | None, options: JobOptions) -> JobHandle[Any]:
+def _send(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
     client = default.client()
     if client is None:
-        default.warn_in_place(USER + 1)
-        return JobHandle.ended(local.run(message, job), job)
-    return JobHandle.of(message, job, client, client.submit([message], options.block_for_s))
+        default.warn_in_place(USER)
+        return [JobHandle.ended(local.run(message, job), job) for message in messages]
+    existing = client.submit(messages, options.block_for_s)
+    return [JobHandle.of(message, job, client, existing) for message in messages]
 
 
-async def _asend(message: v2.Job, job: Job[Any, Any] | None, options: JobOptions) -> JobHandle[Any]:
+async def _asend(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
     client = default.client()
     if client is None:
-        default.warn_in_place(USER + 1)
-        return JobHandle.ended(await local.arun(message, job), job)
-    return JobHandle.of(message, job, client, await client.asubmit([message], options.block_for_s))
+        default.warn_in_place(USER)
+        return [JobHandle.ended(await local.arun(message, job), job) for message in messages]
+    existing = await client.asubmit(messages, options.block_for_s)
+    return [JobHandle.of(message, job, client, existing) for message in messages]

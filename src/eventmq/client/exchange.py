@@ -66,7 +66,6 @@ class Exchange:
         self._queue: deque[Delivery] = deque()
         self._later: list[tuple[float, int, Delivery]] = []  # heap
         self._queries: deque[Query] = deque()
-        self._query_frames: dict[Query, Callable[[int], Frames]] = {}
         self._sent: dict[int, Message] = {}  # the longest not sent first
         self._requests = 0
         self._waiting: dict[str, list[Waiting]] = {}
@@ -87,19 +86,10 @@ class Exchange:
             self._close(delivery)
         return delivery
 
-    def ask(self, id: str, deadline: float) -> Query:
-        """A question about one job."""
-        return self.query(lambda n: v2.encode(b"INFO", v2.Info(n, id)), deadline)
-
-    def cancel(self, ids: list[str], grace_s: float, deadline: float) -> Query:
-        """Jobs that are not to run; answered with what became of each. Asking again is harmless, and until the answer
-        comes it is ACKed: the Router is there, and waits for runs to stop."""
-        return self.query(lambda n: v2.encode(b"CANCEL", v2.Cancel(n, ids, grace_s)), deadline)
-
-    def query(self, frames: Callable[[int], Frames], deadline: float) -> Query:
-        """Anything that is answered by one REPLY, and may be asked again without harm: its frames, given its number."""
-        query = self._opened(Query(deadline))
-        self._query_frames[query] = frames
+    def query(self, command: bytes, body: Callable[[int], v2.Body], deadline: float) -> Query:
+        """Anything that is answered by one REPLY, and may be asked again without harm; `body` makes it, given its
+        number. An ACK that comes before, of a CANCEL, says: the Router is there, and waits for runs to stop."""
+        query = self._opened(Query(command, body, deadline))
         self._queries.append(query)
         return query
 
@@ -220,7 +210,7 @@ class Exchange:
     def _send_query(self, query: Query, now: float, out: list[Frames]) -> None:
         if not query.done:
             n = self._next_n()
-            out.append(self._mark_sent(n, Message(self._query_frames[query](n), [], query), now))
+            out.append(self._mark_sent(n, Message(v2.encode(query.command, query.body(n)), [], query), now))
 
     def _send_waits(self, now: float, out: list[Frames]) -> None:
         while self._asked and next(iter(self._asked.values())) + WAIT_AGAIN_S <= now:
@@ -363,8 +353,6 @@ class Exchange:
         call.error = error
         if isinstance(call, Waiting):
             self._stop_waiting(call)
-        elif isinstance(call, Query):
-            del self._query_frames[call]
         if call.notify is not None:
             call.notify()
 

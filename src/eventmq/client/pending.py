@@ -115,13 +115,17 @@ class Delivery(Call):
 
 
 class Query(Call):
-    """A question.
+    """A question: a command, and its body, given its number.
 
     Attributes:
         answer: What the Router says; None = it knows nothing.
     """
 
-    answer: Any = None
+    def __init__(self, command: bytes, body: Callable[[int], v2.Body], deadline: float) -> None:
+        super().__init__(deadline)
+        self.command = command
+        self.body = body
+        self.answer: Any = None
 
 
 class Waiting(Call):

@@ -58,7 +58,7 @@ class SyncDriver:
             begin: Given the exchange and the time, makes the call.
 
         Raises:
-            BrokerUnavailable: The driver was closed.
+            EventMQError: It ended with an error, as when the driver was closed.
         """
         call = turn = None
         try:
@@ -77,6 +77,8 @@ class SyncDriver:
         finally:
             if call is not None:
                 self._leave(call)
+        if call.error is not None:
+            raise call.error
         return call
 
     def close(self) -> None:
