@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sim.planted import PLANTED
+from sim.mistakes import PLANTED
 from sim.world import run
 
 SEEDS = 300

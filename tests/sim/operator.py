@@ -121,7 +121,8 @@ class OperatorProcess:
         return chosen
 
     def _ids(self) -> list[str]:
-        jobs = list(self._witness.jobs) or ["nobody"]
+        live = [id for id, view in self._witness.jobs.items() if view.state not in lifecycle.TERMINAL]
+        jobs = (live if self._rng.random() < 0.5 else list(self._witness.jobs)) or ["nobody"]
         return [self._rng.choice(jobs) for _ in range(self._rng.randint(1, 8))]
 
     def _requeue(self) -> None:

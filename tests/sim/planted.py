@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -25,24 +26,28 @@ from eventmq.workers.pool import Pool
 from eventmq.workers.session import NOTHING, News, SessionV2
 
 Method = Callable[..., Any]
+Wrong = Callable[[Any], Any]
 
 
 class Plant(NamedTuple):
-    """A mistake: in which method of which class, and what stands there instead, made from what was right."""
+    """A mistake: in which method of which class or module, what stands there instead, made from what was right, and in
+    which worlds it shows soon: their kind of trouble ("" = any), and options that are not left to the seed."""
 
-    owner: type
+    owner: type | ModuleType
     method: str
-    wrong: Callable[[Any], Any]
+    wrong: Wrong
+    profile: str
+    options: dict[str, Any]
 
 
 PLANTED: dict[str, Plant] = {}
 
 
-def plant(owner: type, method: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def plant(owner: type | ModuleType, method: str, profile: str = "", **options: Any) -> Callable[[Wrong], Wrong]:
     """Adds a mistake; the decorated function is given the right method and returns the wrong one."""
 
-    def add(wrong: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        PLANTED[wrong.__name__] = Plant(owner, method, wrong)
+    def add(wrong: Wrong) -> Wrong:
+        PLANTED[wrong.__name__] = Plant(owner, method, wrong, profile, options)
         return wrong
 
     return add
@@ -54,7 +59,7 @@ def planted(name: str) -> Iterator[None]:
     if not name:
         yield
         return
-    owner, method, wrong = PLANTED[name]
+    owner, method, wrong, *_ = PLANTED[name]
     right = owner.__dict__[method]
     setattr(owner, method, wrong(right))
     try:
@@ -129,7 +134,7 @@ def leases_again(right: Method) -> Method:
     return init
 
 
-@plant(Core, "forgive")
+@plant(Core, "forgive", "router")
 def no_forgiveness(right: Method) -> Method:
     """Time in which the Router stood still counts against its peers."""
     return nothing
@@ -162,7 +167,7 @@ def dedupe_dropped(right: Method) -> Method:
 # ---- hand-outs and outcomes ----------------------------------------------------------------------------
 
 
-@plant(Ledger, "settle")
+@plant(Ledger, "settle", "liars")
 def no_lease_check(right: Method) -> Method:
     """Whoever names a running job decides it."""
 
@@ -175,7 +180,7 @@ def no_lease_check(right: Method) -> Method:
     return settle
 
 
-@plant(Leases, "adopt")
+@plant(Leases, "adopt", "network")
 def keep_what_is_stale(right: Method) -> Method:
     """A manager may keep a hand-out that another one took the place of."""
 
@@ -186,7 +191,7 @@ def keep_what_is_stale(right: Method) -> Method:
     return adopt
 
 
-@plant(Leases, "adopt")
+@plant(Leases, "adopt", "workers")
 def failure_counted_twice(right: Method) -> Method:
     """A manager that tells an outcome again after a restart may keep its hand-out, though the outcome is known."""
 
@@ -237,7 +242,7 @@ def start_not_marked(right: Method) -> Method:
     return nothing
 
 
-@plant(Ledger, "cut_short")
+@plant(Ledger, "cut_short", "network", stop_share=0.5, slow_share=0.8)
 def stop_not_awaited(right: Method) -> Method:
     """A job that is held back for its manager to stop it is not."""
     return lambda self, jobs, cause, wall, *stopped_by: right(self, jobs, cause, wall)
@@ -312,7 +317,7 @@ def outcomes_not_sent_again(right: Method) -> Method:
     return tick_open
 
 
-@plant(SessionV2, "_on_request")
+@plant(SessionV2, "_on_request", "lossy")
 def gap_not_seen(right: Method) -> Method:
     """A manager does not mind that a REQUEST before this one is missing."""
 
@@ -325,13 +330,13 @@ def gap_not_seen(right: Method) -> Method:
     return on_request
 
 
-@plant(SessionV2, "_heard_at")
+@plant(SessionV2, "_heard_at", "network", stop_share=0.5, slow_share=0.8)
 def lease_without_end(right: Method) -> Method:
     """A manager that is cut off goes on with what it is to stop."""
     return lambda self, at: right(self, at + 1e6)
 
 
-@plant(Pool, "_on_cut")
+@plant(Pool, "_on_cut", "managers", once_share=0.5, slow_share=0.8, slow_s=20.0)
 def begun_and_returned(right: Method) -> Method:
     """A manager that leaves gives back what it has begun as if it had not."""
 
@@ -355,7 +360,7 @@ def slot_lost(right: Method) -> Method:
     return nothing
 
 
-@plant(Pool, "_requeue")
+@plant(Pool, "_requeue", "workers")
 def lost_with_the_worker(right: Method) -> Method:
     """What waited behind the job that killed its worker is forgotten."""
     return nothing

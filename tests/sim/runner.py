@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.planted import PLANTED, planted
+from sim.mistakes import PLANTED, planted
 from sim.world import Report, run
 
 REGRESSIONS = Path(__file__).parent / "regressions.txt"
@@ -49,7 +49,7 @@ def look_for(name: str) -> Found:
     with planted(name):
         while time.perf_counter() - began < FOUND_WITHIN_S:
             seed += 1
-            report = run(seed)
+            report = run(seed, PLANTED[name].profile, **PLANTED[name].options)
             if report.failure:
                 return Found(name, seed, time.perf_counter() - began, report.failure)
     return Found(name, 0, time.perf_counter() - began, "")

@@ -17,9 +17,11 @@ from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.broker.backlog import key
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
+from eventmq.broker.policy import Policy
 from eventmq.broker.stops import UNCONFIRMED
 from eventmq.protocol import v2
 from eventmq.router import Router
+from eventmq.store.base import DEAD_LETTERS
 from sim import bounds, places
 from sim.disk import Disk
 from sim.keys import Keys
@@ -127,6 +129,7 @@ class Witness:
         self._stopping: set[int] = set()
         self._informed: dict[str, int] = {}
         self._ledger: object = None
+        self._policy = Policy()
         self._lease = 0
         self._leases: set[int] = set()
         self._settled: dict[tuple[str, int], int] = {}
@@ -163,7 +166,7 @@ class Witness:
 
     def on_boot(self, router: Router) -> None:
         """A Router has loaded the store: what was durable is there. It may be more than the one before has told."""
-        self._ledger = router.ledger
+        self._ledger, self._policy = router.ledger, router.policy
         self._sessions.clear()
         acts, before = self._take_acts(), self.jobs
         self.orders.boot()
@@ -342,6 +345,10 @@ class Witness:
             raise Violation(f"{id} went from {old} to {new}")
         if new.attempt < old.attempt or new.crashes < old.crashes or new.failures < old.failures:
             raise Violation(f"{id}: attempts, crashes and failures only grow; it went from {old} to {new}")
+        options = v2.options_of(self.truth.plans[id].job.options)
+        crash_limit = self._policy.crash_limit if options.crash_limit is None else options.crash_limit
+        if new.failures > options.retries or new.crashes > crash_limit:
+            raise Violation(f"{id} has {options.retries} retries and may crash {crash_limit} times, and is {new}")
         told = [outcome for peer, outcome in heard.outcomes if self._is_current(peer, outcome, id, old, heard)]
         if new.state in lifecycle.TERMINAL:
             self._judge_end(id, old, new, told, heard)
@@ -378,9 +385,20 @@ class Witness:
             right = bool(told)
         if not right:
             raise Violation(f"{id} ended for no reason, from {old} to {new}; outcomes of its hand-out: {told}")
+        self._judge_keeping(id, new)
         by_outcome = new.state not in (lifecycle.CANCELLED, lifecycle.EXPIRED)
         if by_outcome and not heard.informs and new.attempt != old.attempt:
             raise Violation(f"{told} is counted as attempt {new.attempt}, and it was of {old}")
+
+    def _judge_keeping(self, id: str, new: View) -> None:
+        """How long what has ended is kept: its id against resends, its outcome as its options or the settings say."""
+        own = v2.options_of(self.truth.plans[id].job.options).result_ttl_s
+        wanted = self._policy.result_ttl_s if own is None else own
+        if new.state in DEAD_LETTERS:
+            wanted = self._policy.dead_ttl_s
+        record = self.disk.record(id)
+        if record is not None and record.expires < self.timeline.wall + max(wanted, limits.DEDUPE_S):
+            raise Violation(f"{id} is kept until {record.expires - self.timeline.wall:.1f} s from now, not {wanted}")
 
     def _is_called_off(self, id: str, new: list[str]) -> bool:
         """Whether somebody wanted it cancelled, or one of these new jobs takes its place."""

@@ -11,11 +11,12 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from eventmq import limits
 from eventmq.broker import lifecycle
@@ -163,11 +164,13 @@ class World:
         """A job's key, and what is to happen to others that have it too."""
         key = f"key{rng.randrange(self.options.keys)}"
         if rng.random() < 0.2:  # debounced
-            return key, replace(wishes, delay_s=rng.choice((0.2, 2.0)), unique_scope="waiting", on_conflict="replace")
+            return key, structs.replace(
+                wishes, delay_s=rng.choice((0.2, 2.0)), unique_scope="waiting", on_conflict="replace"
+            )
         on_conflict = rng.choice(("existing", "existing", "replace", "raise"))
         for_s = rng.choice((None, None, 0.5, 5.0))
         scope = rng.choice(("running", "waiting")) if for_s is None else "running"
-        return key, replace(wishes, unique_scope=scope, unique_for_s=for_s, on_conflict=on_conflict)
+        return key, structs.replace(wishes, unique_scope=scope, unique_for_s=for_s, on_conflict=on_conflict)
 
     def _run(self, rng: Random) -> tuple[str, float]:
         what = rng.choice(("fail", "fail", "retry")) if rng.random() < self.options.fail_share else "ok"
@@ -255,9 +258,9 @@ def small_limits(options: Options) -> Iterator[None]:
             setattr(limits, name, value)
 
 
-def run(seed: int, profile: str = "", loud: bool = False) -> Report:
-    """The world of one seed, from beginning to end."""
-    options = draw(seed, profile)
+def run(seed: int, profile: str = "", loud: bool = False, **given: Any) -> Report:
+    """The world of one seed, from beginning to end; `given` are options that are not left to the seed."""
+    options = replace(draw(seed, profile), **given)
     trace = Trace(loud)
     trace.write(str(options))
     failure = ""

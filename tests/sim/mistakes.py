@@ -1,0 +1,225 @@
+"""More mistakes to plant: keys, operators, retention, counters, what a restart brings back, order of messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventmq.broker import retries
+from eventmq.broker.intake import Intake
+from eventmq.broker.leases import Leases
+from eventmq.broker.ledger import Ledger
+from eventmq.broker.operators import Operators
+from eventmq.broker.outbox import Outbox
+from eventmq.broker.rules import NO_RULE, Rules
+from eventmq.broker.uniques import Uniques
+from eventmq.protocol import v2
+from eventmq.workers.session import SessionV2
+from eventmq.workers.stops import Stops
+from sim.planted import PLANTED, Method, nothing, plant, planted
+
+__all__ = ["PLANTED", "planted"]
+
+# ---- keys ----------------------------------------------------------------------------------------------
+
+
+@plant(Uniques, "added")
+def keys_of_the_turn_forgotten(right: Method) -> Method:
+    """Of two calls with one key that come in the same turn both are accepted."""
+    return nothing
+
+
+@plant(Uniques, "is_held", "operators", key_share=0.9, keys=3, fail_share=0.3)
+def requeue_ignores_keys(right: Method) -> Method:
+    """A job is requeued though another one holds its key."""
+    return lambda self, job: False
+
+
+@plant(Uniques, "answer")
+def existing_not_remembered(right: Method) -> Method:
+    """A REQUEST that comes again is judged anew: first another job stood for it, then it is stored."""
+    return nothing
+
+
+@plant(Intake, "_rival")
+def replaced_and_running(right: Method) -> Method:
+    """A job that another one takes the place of is not called off."""
+
+    def rival(self: Any, job: Any, *args: Any) -> Any:
+        replaces = v2.options_of(job.options).on_conflict == "replace"
+        return None if replaces else right(self, job, *args)
+
+    return rival
+
+
+@plant(Uniques, "_is_in_the_way")
+def running_is_not_in_the_way(right: Method) -> Method:
+    """With the scope `running` a job that runs does not count."""
+
+    def is_in_the_way(self: Any, holder: Any, *args: Any) -> bool:
+        job = self._live.get(holder.id)
+        return bool(right(self, holder, *args)) and not (job is not None and job.lease)
+
+    return is_in_the_way
+
+
+# ---- operators -------------------------------------------------------------------------------------------
+
+
+@plant(Rules, "__init__")
+def rules_lost_at_restart(right: Method) -> Method:
+    """A restarted Router does not know what was said about queues."""
+
+    def init(self: Any, facts: Any, bounds: Any) -> None:
+        right(self, {}, bounds)
+
+    return init
+
+
+@plant(Ledger, "_has_work")
+def pause_forgotten(right: Method) -> Method:
+    """What comes into a paused queue is handed out."""
+
+    def has_work(self: Any, queue: str) -> bool:
+        rules, self.rules = self.rules, Rules({}, ())
+        try:
+            return bool(right(self, queue))
+        finally:
+            self.rules = rules
+
+    return has_work
+
+
+@plant(Operators, "answer")
+def operator_told_before_commit(right: Method) -> Method:
+    """What an operator has done becomes durable in the turn after the answer."""
+
+    def answer(self: Any, *args: Any) -> None:
+        right(self, *args)
+        cost, reply = self.questions.pop()
+
+        def early() -> None:
+            commit, self.commit = self.commit, nothing
+            try:
+                reply()
+            finally:
+                self.commit = commit
+
+        self.questions.append((cost, early))
+
+    return answer
+
+
+@plant(Ledger, "requeue", "operators", head_jobs=2, page_jobs=1, fail_share=0.3)
+def requeue_loses_the_edge(right: Method) -> Method:
+    """A requeued job comes into memory though it belongs behind the edge of its queue."""
+
+    def requeue(self: Any, *args: Any) -> bool:
+        self.put_back = lambda job: self.backlog(job.queue).push_back(job)
+        try:
+            return bool(right(self, *args))
+        finally:
+            del self.put_back
+
+    return requeue
+
+
+@plant(Operators, "purge")
+def purge_counts_what_it_leaves(right: Method) -> Method:
+    """The answer to PURGE counts jobs that have not ended, too."""
+
+    def purge(self: Any, selection: Any) -> dict[str, Any]:
+        looked_at = len(self._slice(selection, self.wall).lines)
+        answer: dict[str, Any] = right(self, selection)
+        return answer | {"purged": max(answer["purged"], looked_at)}
+
+    return purge
+
+
+@plant(Intake, "_room")
+def bound_off_by_one(right: Method) -> Method:
+    """One more job than allowed waits in a queue."""
+    return lambda self, backlog: right(self, backlog) + (self.rules.of(backlog.name) != NO_RULE)
+
+
+@plant(Outbox, "kill", "operators", order_every_s=0.2, slow_share=0.8, sync_s=0.03)
+def killed_before_it_came(right: Method) -> Method:
+    """The order to stop a hand-out of the same turn leaves before it."""
+    return lambda self, manager, frames: self.send("backend", manager.id, frames)
+
+
+# ---- counters, time, restarts ----------------------------------------------------------------------------
+
+
+@plant(retries, "wanted")
+def one_retry_more(right: Method) -> Method:
+    """A job is tried again once more than it wants."""
+    return lambda options, job, *args: options.retries > 0 and job.failures <= options.retries
+
+
+@plant(Ledger, "_crashed")
+def crashes_without_end(right: Method) -> Method:
+    """A job that takes down each worker is handed out for ever."""
+
+    def crashed(self: Any, job: Any, manager: Any, outcome: Any, wall: float) -> None:
+        job.crashes += 1
+        self.cut_short([job], v2.Failure("", ""), wall)
+
+    return crashed
+
+
+@plant(Ledger, "_unexpired")
+def late_and_begun(right: Method) -> Method:
+    """A job that is not to begin late begins."""
+    return lambda self, jobs, wall: jobs
+
+
+@plant(Ledger, "_end")
+def kept_too_short(right: Method) -> Method:
+    """What has ended may be forgotten at once."""
+
+    def end(self: Any, *args: Any, **kwargs: Any) -> None:
+        right(self, *args, **kwargs)
+        self.changes.ended[-1] = self.changes.ended[-1]._replace(expires=0.0)
+
+    return end
+
+
+@plant(Leases, "adopt")
+def restored_as_expired(right: Method) -> Method:
+    """What a manager brings back after a restart is taken from it, and handed out again."""
+
+    def adopt(self: Any, id: str, *args: Any) -> str:
+        return "kill" if id not in self.leases and id in self.live else str(right(self, id, *args))
+
+    return adopt
+
+
+@plant(Ledger, "__init__")
+def timers_lost_at_restart(right: Method) -> Method:
+    """A restarted Router does not look at the clock for the delayed jobs in its memory."""
+
+    def init(self: Any, *args: Any) -> None:
+        right(self, *args)
+        for job in [job for _, _, job in self.timers._jobs]:
+            self.timers.remove(job)
+
+    return init
+
+
+# ---- managers ------------------------------------------------------------------------------------------------
+
+
+@plant(SessionV2, "_on_beat", "network", stop_share=0.5, slow_share=0.8)
+def lease_from_receipt(right: Method) -> Method:
+    """A lease in time counts from the Router's answer, however long it was under way, not from what it answers."""
+
+    def on_beat(self: Any, body: Any, now: float) -> Any:
+        return right(self, v2.Beat(now, body.count, now), now)
+
+    return on_beat
+
+
+@plant(Stops, "next_step")
+def never_killed(right: Method) -> Method:
+    """A run that does not heed is asked and terminated, and goes on."""
+    return lambda self, lease, now: right(self, lease, min(now, self._stops[lease].kill_at - 0.001))
