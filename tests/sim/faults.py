@@ -110,6 +110,7 @@ class Faults:
 
     def _wall_jump(self) -> None:
         self.timeline.offset = self.rng.choice((5.0, 40.0)) * self.rng.uniform(-1.0, 1.0)
+        self.timeline.jumped = True
         self.timeline.say(f"the wall clock is off by {self.timeline.offset:.1f} s")
 
     # ---- the network ---------------------------------------------------------------------------------------

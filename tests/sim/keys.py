@@ -83,8 +83,8 @@ class Keys:
         wall = self.timeline.wall
         states = {each[id].state for each in (before, after) if id in each}
         if options.unique_for_s is not None:
-            if states & lifecycle.TERMINAL and not self._is_kept(job, id):
-                return False
+            if states & lifecycle.TERMINAL and (self.timeline.jumped or not self._is_kept(job, id)):
+                return False  # what was in nobody's way once is never again, whatever the clock says then
             called_off = states & {lifecycle.CANCELLED, lifecycle.EXPIRED}
             return not called_off and wall < created + min(options.unique_for_s, own.unique_for_s or math.inf)
         if states & lifecycle.TERMINAL or (own.expires_s is not None and wall >= created + own.expires_s):

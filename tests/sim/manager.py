@@ -93,6 +93,7 @@ class ManagerProcess:
         """SIGSTOP of the manager alone, SIGCONT later."""
         self.timeline.say(f"{self.name} stands still for {seconds:.3f} s")
         self.waker.pause(self.timeline.now + seconds)
+        self.truth.pauses.setdefault(self.name, []).append(self.timeline.now + seconds)
 
     def _gone(self, flush: bool, noticed_after: float) -> None:
         self.foreman = None

@@ -209,7 +209,7 @@ def timers_lost_at_restart(right: Method) -> Method:
 # ---- managers ------------------------------------------------------------------------------------------------
 
 
-@plant(SessionV2, "_on_beat", "network", stop_share=0.5, slow_share=0.8)
+@plant(SessionV2, "_on_beat", "network", stop_share=0.5, slow_share=0.8, faults=("cut",), fault_s=40.0)
 def lease_from_receipt(right: Method) -> Method:
     """A lease in time counts from the Router's answer, however long it was under way, not from what it answers."""
 

@@ -242,7 +242,7 @@ def start_not_marked(right: Method) -> Method:
     return nothing
 
 
-@plant(Ledger, "cut_short", "network", stop_share=0.5, slow_share=0.8)
+@plant(Ledger, "cut_short", "network", stop_share=0.5, slow_share=0.8, faults=("cut",), fault_s=40.0)
 def stop_not_awaited(right: Method) -> Method:
     """A job that is held back for its manager to stop it is not."""
     return lambda self, jobs, cause, wall, *stopped_by: right(self, jobs, cause, wall)
@@ -330,7 +330,7 @@ def gap_not_seen(right: Method) -> Method:
     return on_request
 
 
-@plant(SessionV2, "_heard_at", "network", stop_share=0.5, slow_share=0.8)
+@plant(SessionV2, "_heard_at", "network", stop_share=0.5, slow_share=0.8, faults=("cut",), fault_s=40.0)
 def lease_without_end(right: Method) -> Method:
     """A manager that is cut off goes on with what it is to stop."""
     return lambda self, at: right(self, at + 1e6)

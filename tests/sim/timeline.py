@@ -46,11 +46,13 @@ class Timeline:
     Attributes:
         now: Monotonic time, seconds.
         offset: How far the wall clock was set off, seconds.
+        jumped: It was set at least once.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.now = 1000.0
         self.offset = 0.0
+        self.jumped = False
         self.trace = trace
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._planned = 0

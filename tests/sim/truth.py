@@ -74,6 +74,7 @@ class Truth:
         results: What clients were told, by id and attempt.
         cancelled: Jobs that somebody wanted cancelled.
         killed: Hand-outs that their manager was told to stop: when, and when they were to be killed.
+        pauses: When each manager went on after it had stood still.
         awaited: Jobs whose outcome a client wants to be told.
         told: Jobs whose client was told an outcome, or that they are forgotten.
         forgotten: Jobs that the store has forgotten as it may.
@@ -91,6 +92,7 @@ class Truth:
     results: dict[str, dict[int, v2.Result]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     killed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    pauses: dict[str, list[float]] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
@@ -130,7 +132,8 @@ class Truth:
         run.ended, run.how = self.timeline.now, how
         if how != "cut":
             told, dead = self.killed.get(run.lease, (0.0, 0.0))
-            if run.began < told and dead < run.ended - HEED_S:
+            stood_still = any(end > told for end in self.pauses.get(run.manager, ()))
+            if run.began < told and dead < run.ended - HEED_S and not stood_still:
                 raise Violation(f"{id} {run.lease:#x} went on for {run.ended - dead:.2f} s after it was to be killed")
         self.timeline.say(f"END {id} {run.lease:#x} at {run.manager}: {how}")
 

@@ -227,7 +227,7 @@ class Witness:
                 places.replay(router, self.disk, self.timeline.now, self.timeline.wall)
         self._killed = self._kills(sends)
         self._stopping.update(lease for _, lease in self._killed)
-        self._judge_kills(before)
+        self._judge_kills(before, {outcome.lease for _, outcome in heard.outcomes})
         for number, send in enumerate(sends):
             if send.frames[1] == v2.VERSION:
                 self._judge_send(router, send, number, before, heard)
@@ -516,13 +516,14 @@ class Witness:
             for held in v2.decode(send.frames[3], v2.Kill).held
         }
 
-    def _judge_kills(self, before: dict[str, View]) -> None:
-        """Who runs a job that is cancelled is told."""
+    def _judge_kills(self, before: dict[str, View], over: set[int]) -> None:
+        """Who runs a job that is cancelled is told; `over` are hand-outs of which the Router has heard the outcome."""
         told = self._killed
         for id, old in before.items() if self.jobs is not before else ():
             if (
                 old.lease
                 and old.holder
+                and old.lease not in over
                 and id in self.jobs
                 and self.jobs[id].state == lifecycle.CANCELLED
                 and (old.holder, old.lease) not in told
@@ -594,7 +595,8 @@ class Witness:
             if verdict == "keep" and kept[id] != lease:
                 continue  # the same INFORM named a later hand-out of it, too
             mine = new is not None and new.lease == lease and new.holder == peer
-            stopping = (new is None or new.state == lifecycle.CANCELLED) and lease in self._stopping
+            over = new is None or new.state == lifecycle.CANCELLED or id in self.truth.forgotten
+            stopping = over and lease in self._stopping
             if verdict == "keep" and stopping:
                 continue  # its end is awaited
             if mine != (verdict == "keep"):
