@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from system_jobs import complain, double, hold, nap, note
 
-from eventmq.cli import acts
+from eventmq.cli import job as job_verbs
 from eventmq.cli.ending import FAILED, OK, end
 from eventmq.cli.main import eventmq as command
 from eventmq.client.admin import Admin
@@ -66,7 +66,7 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     asked: list[str] = []
-    monkeypatch.setattr(acts.click, "confirm", lambda text: asked.append(text) or len(asked) > 1)
+    monkeypatch.setattr(job_verbs.click, "confirm", lambda text: asked.append(text) or len(asked) > 1)
     assert run(system, capsys, "job", "purge", "--queue", "default", code=FAILED) == "Nothing was changed.\n"
     assert run(system, capsys, "job", "requeue", "--error", "xxx", "--json") == '{\n  "requeued": 698\n}\n'
     assert asked == [

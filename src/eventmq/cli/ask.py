@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, Concatenate
 
-from eventmq.cli.ending import OK
-from eventmq.cli.tables import Table, show, show_json, span
+from eventmq.cli.flags import as_json, asking, load, options
+from eventmq.cli.tables import Table, Told, span, tell
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.net import address
@@ -24,14 +25,22 @@ def answer(what: str, administrative_addr: str, timeout_s: float, as_json: bool)
         BrokerUnavailable: Nobody listens there.
         TimeoutError: Somebody does, but did not answer in time.
     """
-    question = QUESTIONS[what]
+    command, told = QUESTIONS[what]
     with connected(administrative_addr, timeout_s) as admin:
-        told = admin.ask(question.command)
-    if as_json:
-        show_json(told)
-    else:
-        question.print(told)
-    return OK
+        return tell(told(admin.ask(command)), as_json)
+
+
+def asks(verb: Callable[Concatenate[Admin, ...], Told]) -> Callable[..., int]:
+    """Makes a verb that asks the Router named by its flags: it gets the connection, and what it returns is printed."""
+
+    @options(asking, as_json)
+    @wraps(verb)
+    def run(config: str | None, addr: str | None, timeout: float, as_json: bool, **given: Any) -> int:
+        settings = load("admin", config, administrative_addr=addr)
+        with connected(settings.administrative_addr, timeout) as admin:
+            return tell(verb(admin, **given), as_json)
+
+    return run
 
 
 @contextmanager
@@ -67,8 +76,8 @@ def _listened_to(where: address.Address) -> bool:
 # ---- the answers -------------------------------------------------------------------------------------
 
 
-def _status(told: Mapping[str, Any]) -> None:
-    show(Table("Router", ("what", "value"), [*_summary(told), *_counters(told)]))
+def _status(told: Mapping[str, Any]) -> Told:
+    return Told(told, Table("Router", ("what", "value"), [*_summary(told), *_counters(told)]))
 
 
 def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -92,7 +101,7 @@ def _counters(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return rows
 
 
-def _workers(told: Mapping[str, Any]) -> None:
+def _workers(told: Mapping[str, Any]) -> Told:
     rows = [
         (
             each["name"],
@@ -108,13 +117,14 @@ def _workers(told: Mapping[str, Any]) -> None:
         for each in told["connected_workers"].values()
     ]
     columns = ("name", "host", "pid", "queues", "running", "free", "finished", "heard", "state")
-    show(Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0]))))
+    return Told(told, Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0]))))
 
 
-def _queues(told: Mapping[str, Any]) -> None:
+def queues(told: Mapping[str, Any]) -> Told:
+    """All queues."""
     columns = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
     rows = [(name, *(each[column] for column in columns), said_about(each)) for name, each in told.items()]
-    show(Table("Queues", ("queue", *columns, "state"), rows))
+    return Told(told, Table("Queues", ("queue", *columns, "state"), rows))
 
 
 def said_about(rule: Mapping[str, Any]) -> str:
@@ -125,25 +135,19 @@ def said_about(rule: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _schedulers(told: Mapping[str, Any]) -> None:
-    show(Table("Schedulers", ("scheduler",), [(name,) for name in told["connected_schedulers"]]))
+def _schedulers(told: Mapping[str, Any]) -> Told:
+    return Told(told, Table("Schedulers", ("scheduler",), [(name,) for name in told["connected_schedulers"]]))
 
 
-def _shutdown(told: Any) -> None:
-    print("The Router finishes what is on its way, and ends.")
+def _shutdown(told: Any) -> Told:
+    return Told(told, text="The Router finishes what is on its way, and ends.")
 
 
-class Question(NamedTuple):
-    """A command of the administrative socket, and what prints its answer."""
-
-    command: str
-    print: Callable[[Any], None]
-
-
-QUESTIONS = {
-    "status": Question("STATUS", _status),
-    "workers": Question("WORKERS", _workers),
-    "queues": Question("QUEUES", _queues),
-    "schedulers": Question("SCHEDULERS", _schedulers),
-    "shutdown": Question("DISCONNECT", _shutdown),
+QUESTIONS: dict[str, tuple[str, Callable[[Any], Told]]] = {
+    "status": ("STATUS", _status),
+    "workers": ("WORKERS", _workers),
+    "queues": ("QUEUES", queues),
+    "schedulers": ("SCHEDULERS", _schedulers),
+    "shutdown": ("DISCONNECT", _shutdown),
 }
+"""What may be asked: a command of the administrative socket, and what is made of its answer."""

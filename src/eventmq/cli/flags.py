@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-EPILOG = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+HELP: dict[str, Any] = {
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    "epilog": "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+}
+"""What every verb has."""
 
 
 class InOrder(click.Group):
@@ -23,6 +27,25 @@ class InOrder(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+class Elsewhere(click.Group):
+    """A group whose verbs are the `verbs` of a module, which is not imported before one of them is wanted."""
+
+    def __init__(self, name: str, module: str, help: str) -> None:
+        super().__init__(name, help=help, **HELP)
+        self._module = module
+
+    @property
+    def _verbs(self) -> click.Group:
+        verbs: click.Group = import_module(self._module).verbs
+        return verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._verbs.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._verbs.get_command(ctx, cmd_name)
 
 
 def options(*several: Callable[[F], F]) -> Callable[[F], F]:

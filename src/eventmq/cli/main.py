@@ -14,8 +14,8 @@ import click
 from eventmq import __version__
 from eventmq.cli.ending import end
 from eventmq.cli.flags import (
-    CONTEXT,
-    EPILOG,
+    HELP,
+    Elsewhere,
     InOrder,
     as_json,
     asking,
@@ -29,12 +29,11 @@ from eventmq.cli.flags import (
     queues,
     store,
 )
-from eventmq.cli.operate import job, manager, queue
 
 # ---- the processes -------------------------------------------------------------------------------------
 
 
-@click.group(cls=InOrder, context_settings=CONTEXT, epilog=EPILOG)
+@click.group(cls=InOrder, **HELP)
 @click.version_option(__version__, prog_name="eventmq", message="%(prog)s %(version)s")
 def eventmq() -> None:
     """Background jobs for Python with nothing else to run.
@@ -43,7 +42,7 @@ def eventmq() -> None:
     """
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @options(config, listening, store, durability, log_level)
 def router(config: str | None, **flags: Any) -> int:
     """Run a Router: it keeps jobs and hands them to job managers."""
@@ -53,7 +52,7 @@ def router(config: str | None, **flags: Any) -> int:
     return serve.router(settings)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @options(
     config,
@@ -71,7 +70,7 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
     return serve.jobmanager(settings)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @options(
     config,
     click.option("-B", "--broker-addr", "scheduler_addr", metavar="ADDR", help="The Router's frontend address."),
@@ -86,7 +85,7 @@ def scheduler(config: str | None, **flags: Any) -> int:
     return serve.scheduler(settings)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @click.argument("modules", nargs=-1, metavar="MODULE...")
 @options(
     config,
@@ -122,7 +121,7 @@ def up(
     return up(router, manager, *flags_of, free_ports)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @click.option("-J", "--jobs", "workers", type=click.IntRange(1, 64), help="Worker processes. Default: one per core.")
 def demo(workers: int | None) -> int:
     """Count Python's standard library with a system of its own.
@@ -144,36 +143,36 @@ def _ask(what: str, config: str | None, addr: str | None, timeout: float, as_jso
     return answer(what, settings.administrative_addr, timeout, as_json)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @options(asking, as_json)
 def status(**flags: Any) -> int:
     """Show how the Router is: jobs, counts, store."""
     return _ask("status", **flags)
 
 
-@eventmq.command(context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command(**HELP)
 @options(asking, as_json)
 def workers(**flags: Any) -> int:
     """Show the job managers that are connected."""
     return _ask("workers", **flags)
 
 
-@eventmq.command("queues", context_settings=CONTEXT, epilog=EPILOG)
+@eventmq.command("queues", **HELP)
 @options(asking, as_json)
 def queues_(**flags: Any) -> int:
     """Show the queues: what waits, runs, and is served."""
     return _ask("queues", **flags)
 
 
-eventmq.add_command(job)
-eventmq.add_command(queue)
-eventmq.add_command(manager)
+eventmq.add_command(Elsewhere("job", "eventmq.cli.job", "List, show, requeue, purge and cancel jobs."))
+eventmq.add_command(Elsewhere("queue", "eventmq.cli.queue", "List, pause, resume, drain, purge and bound queues."))
+eventmq.add_command(Elsewhere("manager", "eventmq.cli.manager", "Tell job managers to leave."))
 
 
 # ---- emq-cli -----------------------------------------------------------------------------------------------
 
 
-@click.group(cls=InOrder, context_settings=CONTEXT, epilog=EPILOG, invoke_without_command=True)
+@click.group(cls=InOrder, **HELP, invoke_without_command=True)
 @click.version_option(__version__, prog_name="emq-cli", message="%(prog)s %(version)s")
 @asking
 @click.pass_context
@@ -189,7 +188,7 @@ def cli(context: click.Context, /, **flags: Any) -> int:
 
 
 def _verb(name: str, help: str) -> None:
-    @cli.command(name, help=help, context_settings=CONTEXT, epilog=EPILOG)
+    @cli.command(name, help=help, **HELP)
     @as_json
     @click.pass_obj
     def ask(flags: dict[str, Any], as_json: bool) -> int:

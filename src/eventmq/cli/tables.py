@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from eventmq.cli.ending import OK
 from eventmq.values import UNIT_S
 
 
@@ -24,6 +25,34 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
+class Told(NamedTuple):
+    """What a verb has to say.
+
+    Attributes:
+        document: As JSON.
+        table: For people.
+        text: Below the table, or instead of it.
+        code: The verb's exit code.
+    """
+
+    document: Any
+    table: Table | None = None
+    text: str = ""
+    code: int = OK
+
+
+def tell(told: Told, as_json: bool) -> int:
+    """Prints what a verb has to say, and returns its exit code."""
+    if as_json:
+        print(json.dumps(told.document, indent=2, ensure_ascii=False, default=str))
+        return told.code
+    if told.table is not None:
+        show(told.table)
+    for line in told.text.splitlines():
+        print(printable(line))
+    return told.code
+
+
 def show(table: Table) -> None:
     """Prints a table in the form that suits where stdout goes."""
     if sys.stdout.isatty():
@@ -32,11 +61,6 @@ def show(table: Table) -> None:
     print("\t".join(table.columns))
     for row in table.rows:
         print("\t".join(printable(cell) for cell in row))
-
-
-def show_json(document: Any) -> None:
-    """Prints one JSON document."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
 def printable(cell: Any) -> str:

@@ -1,0 +1,207 @@
+"""The verbs `eventmq job …`: ask the Router, act through it, and tell what came of it.
+
+An act on jobs that nobody has named one by one states their number and asks first, and shows the number as it goes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import click
+
+from eventmq.cli.ask import asks
+from eventmq.cli.ending import FAILED, OK, Mistake
+from eventmq.cli.flags import HELP, InOrder, options
+from eventmq.cli.tables import Table, Told, span
+from eventmq.client.admin import Admin, ListedJob
+from eventmq.errors import JobNotFound
+from eventmq.limits import LIST_JOBS_MAX
+from eventmq.protocol.administration import Selection
+
+STATES = ("waiting", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "lost")
+
+filters = options(
+    click.option("--queue", metavar="NAME", default="", help="Jobs of this queue only."),
+    click.option("--name", metavar="CALL", default="", help="Jobs that call this only: module.function."),
+    click.option("--error", metavar="TEXT", default="", help="Jobs with this in their failure's type or message only."),
+)
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+verbs = InOrder()
+
+
+# ---- one by one -------------------------------------------------------------------------------------------
+
+
+@verbs.command("list", **HELP)
+@click.option("--state", type=click.Choice(STATES), help="Jobs in this state only.")
+@filters
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Jobs to list at most.")
+@asks
+def list_(admin: Admin, limit: int, **filters: Any) -> Told:
+    """List jobs, newest first. All filters have to fit.
+
+    \b
+    eventmq job list --state dead                          what failed for good
+    eventmq job list --state dead --error ConnectionError  … because of the network
+    eventmq job list --queue email --limit 1000 --json     for a program
+    """
+    selection = _selection((), filters, "")
+    selection.limit = min(limit, LIST_JOBS_MAX)
+    jobs = list(islice(admin.jobs(selection), limit))
+    now = time.time()
+    columns = ("id", "state", "queue", "name", "attempt", "since", "error")
+    return Told(jobs, Table("Jobs", columns, [_row(job, now) for job in jobs]))
+
+
+def _row(job: ListedJob, now: float) -> tuple[Any, ...]:
+    since = job["finished"] or job["started"] or job["created"]
+    start = (job["id"], job["state"], job["queue"], job["name"], job["attempt"])
+    return (*start, span(max(now - since, 0.0)), job["error"] or "")
+
+
+@verbs.command(**HELP)
+@click.argument("id")
+@asks
+def show(admin: Admin, id: str) -> Told:
+    """Show everything about one job: arguments, times, value, failure with its traceback."""
+    told = admin.job(id)
+    if told is None:
+        raise JobNotFound(f"there is no job {id}: never accepted, forgotten since, or purged", id)
+    failure = told["failure"] or {}
+    rows = [(what, _text(what, value)) for what, value in told.items() if value is not None and what != "failure"]
+    rows += [(f"failure {what}", failure[what]) for what in ("type", "message") if failure]
+    return Told(told, Table("Job", ("what", "value"), rows), failure.get("traceback", ""))
+
+
+def _text(what: str, value: Any) -> Any:
+    if what in ("arguments", "options", "value"):
+        return json.dumps(value, ensure_ascii=False)
+    if what in ("created", "due", "started", "finished", "kept_until"):
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value))
+    return value
+
+
+@verbs.command(**HELP)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@asks
+def cancel(admin: Admin, ids: tuple[str, ...]) -> Told:
+    """Call jobs off: what waits does not run, and what runs is stopped."""
+    told = admin.cancel(list(ids))
+    table = Table("Jobs", ("id", "what became of it"), list(told.items()))
+    return Told(told, table, code=FAILED if "unknown" in told.values() else OK)
+
+
+# ---- many -------------------------------------------------------------------------------------------------
+
+
+class Act(NamedTuple):
+    """Something that is done to many jobs.
+
+    Attributes:
+        question: As in `Requeue 12 jobs?`.
+        done: As in `requeued 12 jobs`; in JSON, the key of the number.
+        method: What does it.
+    """
+
+    question: str
+    done: str
+    method: Callable[..., int]
+
+
+REQUEUE = Act("Requeue", "requeued", Admin.requeue)
+PURGE = Act("Forget", "purged", Admin.purge)
+CALL_OFF = Act("Cancel", "cancelled", Admin.purge)
+
+
+@verbs.command(**HELP)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--state", type=click.Choice(("dead", "lost", "expired")), help="Default: dead.")
+@filters
+@yes
+@asks
+def requeue(admin: Admin, ids: tuple[str, ...], yes: bool, **filters: Any) -> Told:
+    """Let jobs that died, were lost or expired wait again: those with these IDs, or all that fit.
+
+    Each keeps its id and has all its retries before it again.
+
+    \b
+    eventmq job requeue 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job requeue --queue email --error ConnectionError
+    eventmq job requeue --name shop.tasks.charge --yes
+    """
+    return act(admin, REQUEUE, ids, filters, yes)
+
+
+@verbs.command(**HELP)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--state", type=click.Choice(STATES[3:]), help="Default: dead.")
+@filters
+@yes
+@asks
+def purge(admin: Admin, ids: tuple[str, ...], yes: bool, **filters: Any) -> Told:
+    """Forget jobs that have ended, for good: those with these IDs, or all that fit.
+
+    \b
+    eventmq job purge 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job purge --queue email --error "no such user"
+    eventmq job purge --state cancelled --yes
+    """
+    return act(admin, PURGE, ids, filters, yes)
+
+
+def act(admin: Admin, what: Act, ids: Sequence[str], filters: Mapping[str, Any], yes: bool) -> Told:
+    """Does something to the jobs with these ids, or to all that fit, after asking.
+
+    Raises:
+        Mistake: There is nobody to ask.
+    """
+    selection = _selection(ids, filters, "dead")
+    if not ids and not yes:
+        if not sys.stdin.isatty():
+            named = _named(filters, selection)
+            raise Mistake(f"this concerns {named}, and there is nobody to ask; add --yes, or name ids")
+        if not _agreed(admin, what, selection, filters):
+            return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
+    done = what.method(admin, selection, _going(what.done) if sys.stderr.isatty() else None)
+    return Told({what.done: done}, text=f"{what.done} {some_jobs(done)}")
+
+
+def _agreed(admin: Admin, what: Act, selection: Selection, filters: Mapping[str, Any]) -> bool:
+    count = sum(1 for _ in admin.jobs(selection))
+    if what is CALL_OFF:
+        count += sum(1 for _ in admin.jobs(Selection(state="delayed", queue=selection.queue)))
+    return click.confirm(f"{what.question} {some_jobs(count)}: {_named(filters, selection)}?")
+
+
+def _named(filters: Mapping[str, Any], selection: Selection) -> str:
+    """A selection in words."""
+    given = {"state": selection.state, **{name: value for name, value in filters.items() if value}}
+    return "all jobs with " + ", ".join(f"{name} {value!r}" for name, value in given.items())
+
+
+def _selection(ids: Sequence[str], filters: Mapping[str, Any], state: str) -> Selection:
+    """What the flags select; `state` if they say no state and name no ids."""
+    given = {name: value for name, value in filters.items() if value}
+    if ids:
+        return Selection(ids=list(ids), **given)
+    return Selection(**{"state": state, **given})
+
+
+def some_jobs(count: int) -> str:
+    """A number of jobs, in words."""
+    return "1 job" if count == 1 else f"{count:,} jobs"
+
+
+def _going(done: str) -> Callable[[int], None]:
+    """Shows a number that grows, on a line that it takes away with the next one."""
+
+    def show_number(count: int) -> None:
+        print(f"{done} {some_jobs(count)} so far\r", end="", file=sys.stderr, flush=True)
+
+    return show_number

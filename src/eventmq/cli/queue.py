@@ -1,0 +1,94 @@
+"""The verbs `eventmq queue …`: tell the Router about a queue, and what the queue is like then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from eventmq import values
+from eventmq.cli import ask
+from eventmq.cli.ask import asks, said_about
+from eventmq.cli.ending import Mistake
+from eventmq.cli.flags import HELP, InOrder
+from eventmq.cli.job import CALL_OFF, act, some_jobs, yes
+from eventmq.cli.tables import Told
+from eventmq.client.admin import Admin
+
+verbs = InOrder()
+
+
+@verbs.command("list", **HELP)
+@asks
+def list_(admin: Admin) -> Told:
+    """List the queues: what waits, runs, and is served, and what was said about them."""
+    return ask.queues(admin.queues())
+
+
+def _say(verb: str, say: Callable[[Admin, str], Mapping[str, Any]], help: str) -> None:
+    @verbs.command(verb, help=help, **HELP)
+    @click.argument("name", metavar="QUEUE")
+    @asks
+    def tell(admin: Admin, name: str) -> Told:
+        return _told(name, say(admin, name))
+
+
+_say(
+    "pause",
+    Admin.pause,
+    "Hand out nothing of a queue until it is resumed, not even after a restart. What runs goes on.",
+)
+_say("resume", Admin.resume, "End the pausing and the draining of a queue.")
+_say(
+    "drain",
+    Admin.drain,
+    """Accept nothing new in a queue until it is resumed; what it has is handed out.
+
+    \b
+    eventmq queue drain email      before its code is taken away
+    eventmq queue list             until nothing waits, is delayed or runs
+    eventmq queue resume email
+    """,
+)
+
+
+@verbs.command(**HELP)
+@click.argument("name", metavar="QUEUE")
+@yes
+@asks
+def purge(admin: Admin, name: str, yes: bool) -> Told:
+    """Cancel all that waits or is delayed in a queue. What runs goes on; dead jobs stay.
+
+    \b
+    eventmq queue purge email
+    eventmq job list --queue email --state cancelled       what that was
+    """
+    return act(admin, CALL_OFF, (), {"state": "waiting", "queue": name}, yes)
+
+
+@verbs.command(**HELP)
+@click.argument("name", metavar="QUEUE")
+@click.argument("jobs", metavar="JOBS|default")
+@asks
+def limit(admin: Admin, name: str, jobs: str) -> Told:
+    """Refuse new jobs while so many wait or are delayed in a queue; default = as `queue_jobs_max` says.
+
+    \b
+    eventmq queue limit email 10000
+    eventmq queue limit email default
+    """
+    try:
+        jobs_max = None if jobs == "default" else values.whole(0, values.JOBS_MAX)(jobs)
+    except ValueError as error:
+        raise Mistake(f"a limit is {error}, or the word default, not {jobs!r}") from None
+    return _told(name, admin.limit(name, jobs_max))
+
+
+def _told(name: str, queue: Mapping[str, Any]) -> Told:
+    said = said_about(queue) or "open"
+    text = (
+        f"{name} is {said}: {some_jobs(queue['waiting'])} waiting, {queue['delayed']:,} delayed, "
+        f"{queue['running']:,} running, {queue['managers']:,} job managers"
+    )
+    return Told(queue, text=text)
