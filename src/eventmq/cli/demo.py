@@ -17,12 +17,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
+
 from eventmq import configure
 from eventmq.cli import system
 from eventmq.cli.children import Children, Ended, Stopped, patience
 from eventmq.cli.demo_jobs import count, count_under_fire
 from eventmq.cli.ending import FAILED, INTERRUPTED, OK
-from eventmq.cli.progress import Progress
 from eventmq.client.admin import Admin
 from eventmq.client.handles import JobHandles
 from eventmq.errors import EventMQError
@@ -133,17 +134,17 @@ def _watch(children: Children, admin: Admin, jobs: int, note: Path) -> int:
     """Shows how far the jobs are, until all have ended; kills the worker that left a note of its process id."""
     killed = 0
     deadline = time.monotonic() + PATIENCE_S
-    with Progress("jobs", jobs) as progress:
+    with click.progressbar(length=jobs, label="jobs", show_pos=True) as bar:
         while (ended := _ended(admin.ask("STATUS"))) < jobs:
-            progress.show(ended)
+            bar.update(ended - bar.pos)
             if not killed and (pid := _noted(note)):
                 os.kill(pid, signal.SIGKILL)
                 killed = pid
-                progress.say(f"Half-way: worker process {pid} killed with SIGKILL.")
+                click.echo(f"\nHalf-way: worker process {pid} killed with SIGKILL.")
             if time.monotonic() > deadline:
                 raise Ended(f"{jobs - ended} of {jobs} jobs have no outcome after {PATIENCE_S:g} s")
             children.pause(POLL_S)
-        progress.show(jobs)
+        bar.update(jobs - bar.pos)
     return killed
 
 
@@ -164,10 +165,8 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _counted_here(files: Sequence[str]) -> Iterable[Sequence[int]]:
-    with Progress("the same in one process", len(files)) as progress:
-        for number, file in enumerate(files, 1):
-            yield count(file)
-            progress.show(number)
+    with click.progressbar(files, label="the same in one process", show_pos=True) as shown:
+        yield from map(count, shown)
 
 
 # ---- the account -------------------------------------------------------------------------------------------
