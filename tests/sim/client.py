@@ -98,6 +98,11 @@ class ClientProcess:
         self.waker.cancel()
         self.timeline.after(self.rng.choice((0.1, 3.0)), self.boot)
 
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.timeline.say(f"{self.name} stands still for {seconds:.3f} s")
+        self.waker.pause(self.timeline.now + seconds)
+
     # ---- the application ---------------------------------------------------------------------------------
 
     def _deliver(self, batch: Batch, exchange: Exchange) -> None:
@@ -186,7 +191,7 @@ class ClientProcess:
         assert dealer is not None
         now = self.timeline.now
         while dealer.inbox:
-            exchange.receive(dealer.inbox.popleft(), now)
+            exchange.receive(dealer.read(), now)
         exchange.expire(now)
         messages = exchange.outgoing(now)
         if exchange.suspect:

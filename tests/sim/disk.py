@@ -2,13 +2,14 @@
 
 What `apply` has returned from is there after every crash; of an `apply` in which the Router dies, all or nothing is.
 A `ModelStore` is the model of what is durable; when a world has a real SQLite file too, both are told the same and
-must answer the same.
+must answer the same, and after a crash, of the process or of the machine (`torn`), the file must hold one of the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from random import Random
 from typing import Any, NamedTuple
 
 from model_store import ModelStore
@@ -17,6 +18,7 @@ from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Page, Record, Snapshot, Wanted
 from eventmq.store.sqlite import SqliteStore
+from sim import torn
 from sim.timeline import Violation
 
 
@@ -39,14 +41,15 @@ class Disk:
     Attributes:
         model: What is durable.
         full: There is no room.
-        kill: The Router dies in the next `apply`: `nothing` or `all` of it is durable then; "" = it does not.
+        kill: The Router dies in the next `apply`: `nothing` or `all` of it is durable then, or one of the two
+            (`torn`); "" = it does not.
         applied: Number of times that something became durable.
         requeued: Jobs that wait again, by id, with their terminal state; whoever looks takes them away.
         purged: Jobs that an operator had forgotten, by id, as they were; the same.
         forgotten: Jobs that were forgotten because their time was over or there were too many; the same.
     """
 
-    def __init__(self, sqlite_path: str = "") -> None:
+    def __init__(self, rng: Random, sqlite_path: str = "") -> None:
         self.model = ModelStore()
         self.full = False
         self.kill = ""
@@ -54,6 +57,7 @@ class Disk:
         self.requeued: dict[str, str] = {}
         self.purged: dict[str, tuple[Job, str]] = {}
         self.forgotten: set[str] = set()
+        self._rng = rng
         self._path = sqlite_path
         self._real: SqliteStore | None = None
 
@@ -65,7 +69,15 @@ class Disk:
             self._real = SqliteStore(self._path, "none")
 
     def crash(self) -> None:
-        """The Router's process is gone, and what it had open with it."""
+        """The Router's process is gone, and what it had open with it; its files stay as they are."""
+        if self._real is not None:
+            image = torn.read(self._path)
+            self.drop()
+            torn.write(self._path, image)
+            self._look_for(self.model)
+
+    def drop(self) -> None:
+        """The world is over."""
         if self._real is not None:
             self._real.close()
             self._real = None
@@ -118,6 +130,8 @@ class Disk:
         if self.full and (changes.added or changes.spilled or changes.delayed):
             raise StorageFull("the simulated disk has no room")
         point, self.kill = self.kill, ""
+        if point == "torn":
+            point = self._tear(changes)
         if point == "nothing":
             raise Killed(point)
         self.requeued |= {self.id_of(again.seq): again.state for again in changes.requeued}
@@ -128,6 +142,27 @@ class Disk:
             self._real.apply(changes)
         if point:
             raise Killed(point)
+
+    def _tear(self, changes: Changes) -> str:
+        """The machine goes down in this commit. Returns how much of it is there: `nothing` or `all`."""
+        if self._real is None:
+            return self._rng.choice(("nothing", "all"))
+        before, image = self.model, torn.read(self._path)
+        after = deepcopy(before)
+        after.apply(changes)
+        self._real.apply(changes)
+        image = torn.torn(image, torn.read(self._path), self._rng)
+        self.drop()
+        torn.write(self._path, image)
+        return "all" if self._look_for(before, after) is after else "nothing"
+
+    def _look_for(self, *models: ModelStore) -> ModelStore:
+        """Which of these the file holds."""
+        found = torn.content(self._path)
+        for model in models:
+            if found == torn.content_of(model):
+                return model
+        raise Violation(f"the file holds {found}, and should hold one of {[torn.content_of(each) for each in models]}")
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
         jobs = self.model.page(queue, after, limit)
@@ -190,7 +225,9 @@ class Disk:
 
     def close(self) -> None:
         """The Router ends in order; the model stays for the next one."""
-        self.crash()
+        if self._real is not None:
+            self.drop()
+            self._look_for(self.model)
 
     def _compare(self, what: str, expected: object, got: object) -> None:
         if expected != got:

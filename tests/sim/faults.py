@@ -150,7 +150,8 @@ class Faults:
         self.timeline.after(self._duration(5.0), self._deliver_all, host)
 
     def _repeat(self) -> None:
-        """Messages arrive twice, which TCP never does: an INFORM that is repeated later lies about what is held."""
+        """Messages arrive twice or overtake others, which TCP never does: an INFORM that comes late lies about what is
+        held."""
         host = self.rng.choice(self._hosts())
         seconds = self._duration(5.0)
         host.repeats = 0.2
@@ -197,6 +198,9 @@ class Faults:
 
     def _client_crash(self) -> None:
         self.rng.choice(self.world.clients).crash()
+
+    def _client_pause(self) -> None:
+        self.rng.choice(self.world.clients).pause(self._duration(40.0))
 
     def _lie(self) -> None:
         world = self.world

@@ -159,7 +159,7 @@ class ManagerProcess:
             self._unsendable = False
             foreman.on_sendable(now)
         for _ in range(min(RECEIVE_MAX, len(dealer.inbox))):
-            frames = dealer.inbox.popleft()
+            frames = dealer.read()
             self.witness.manager_reads(self.name, frames)
             foreman.on_frames(frames, now)
         return bool(dealer.inbox)

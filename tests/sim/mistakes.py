@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from eventmq.broker import retries
@@ -13,6 +15,8 @@ from eventmq.broker.outbox import Outbox
 from eventmq.broker.rules import NO_RULE, Rules
 from eventmq.broker.uniques import Uniques
 from eventmq.protocol import v2
+from eventmq.store.retention import Retention
+from eventmq.store.sqlite import SqliteStore
 from eventmq.workers.session import SessionV2
 from eventmq.workers.stops import Stops
 from sim.planted import PLANTED, Method, nothing, plant, planted
@@ -204,6 +208,27 @@ def timers_lost_at_restart(right: Method) -> Method:
             self.timers.remove(job)
 
     return init
+
+
+# ---- the SQLite file ---------------------------------------------------------------------------------------
+
+
+@plant(SqliteStore, "_transaction", "disk", sqlite=True, faults=("router_crash",), fault_every_s=0.5)
+def commit_in_pieces(right: Method) -> Method:
+    """Each statement of a turn is a commit of its own."""
+
+    @contextmanager
+    def transaction(self: Any) -> Iterator[None]:
+        with self._trust():
+            yield
+
+    return transaction
+
+
+@plant(Retention, "_add", "disk", sqlite=True, results_max=3, dead_max=2, fail_share=0.3)
+def dead_counted_with_results(right: Method) -> Method:
+    """Successes push out failures."""
+    return lambda self, state, count: right(self, "succeeded", count)
 
 
 # ---- managers ------------------------------------------------------------------------------------------------

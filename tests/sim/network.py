@@ -3,9 +3,10 @@
 Within a connection everything stays in order. `send` that succeeds means nothing: what is under way when the
 connection breaks is lost, but for what had got through. Each end learns of a break by itself, sooner or later. A
 DEALER connects again under its identity; while the Router has not seen the old connection end, the new one is deaf
-(ROUTER_HANDOVER is 0). The Router's send to an identity without a connection says so (ROUTER_MANDATORY). At a
-high-water mark messages are dropped. A cut stops one direction or both for a host; then it heals, and what waited
-arrives, or the connection is gone.
+(ROUTER_HANDOVER is 0). The Router's send to an identity without a connection says so (ROUTER_MANDATORY). At the
+high-water mark, which counts what was sent and not yet read at the other end, the Router's messages are dropped and a
+DEALER's send says EAGAIN, until half of them have been read. A cut stops one direction or both for a host; then it
+heals, and what waited arrives, or the connection is gone.
 """
 
 from __future__ import annotations
@@ -57,14 +58,26 @@ class Lane:
         last: When the last message arrives.
         dead_after: What would arrive later is lost.
         held: What waits behind a cut.
+        unread: Messages sent and not yet read.
+        full: The high-water mark was reached.
     """
 
-    __slots__ = ("dead_after", "held", "last")
+    __slots__ = ("dead_after", "full", "held", "last", "unread")
 
     def __init__(self) -> None:
+        self.unread = 0
+        self.full = False
         self.last = 0.0
         self.dead_after = float("inf")
         self.held: list[Frames] = []
+
+    def admits(self, high_water: int) -> bool:
+        """Whether there is room for another message."""
+        if self.full:
+            self.full = self.unread > high_water // 2
+        else:
+            self.full = self.unread >= high_water
+        return not self.full
 
 
 class Link:
@@ -86,7 +99,7 @@ class Dealer:
     Attributes:
         identity: Empty: the Router makes up one for each connection.
         immediate: ZMQ_IMMEDIATE, which managers set and clients do not: nothing is queued while nobody is connected.
-        inbox: Messages that have arrived.
+        inbox: Messages that have arrived, see `read`.
         link: Its connection as it knows it; None = there is none.
     """
 
@@ -97,7 +110,7 @@ class Dealer:
         self.identity = identity
         self.immediate = bool(identity)
         self.wake = wake
-        self.inbox: deque[Frames] = deque()
+        self.inbox: deque[tuple[Link, Frames]] = deque()
         self.link: Link | None = None
         self.closed = False
         self._outbox: deque[Frames] = deque()
@@ -105,14 +118,20 @@ class Dealer:
         host.dealers.append(self)
         network.timeline.after(network.latency(), self.try_connect)
 
+    def read(self) -> Frames:
+        """The next message, which must be there."""
+        link, frames = self.inbox.popleft()
+        link.down.unread -= 1
+        return frames
+
     @property
     def writable(self) -> bool:
-        return self.link is not None
+        return self.link is not None and self.link.up.admits(self.network.high_water)
 
     def send(self, frames: Frames) -> bool:
         """False: EAGAIN, nobody is connected or the queue is full."""
         if self.link is None:
-            if not self.immediate:
+            if not self.immediate and len(self._outbox) < self.network.high_water:
                 self._outbox.append(frames)
             return not self.immediate
         return self.network.carry_up(self.link, frames)
@@ -156,20 +175,21 @@ class Network:
     Attributes:
         listening: The Router's sockets are bound.
         frozen: While the Router's process stands still: sockets that wait for its side of the handshake.
-        arrived: What the Router can read, by socket: the sender's identity and the frames.
+        arrived: What the Router can read, by socket: through which connection, and the frames.
         routes: The Router's connections, by socket and identity.
     """
 
-    def __init__(self, timeline: Timeline, rng: Random, latency_s: float, jitter_s: float) -> None:
+    def __init__(self, timeline: Timeline, rng: Random, latency_s: float, jitter_s: float, high_water: int) -> None:
         self.timeline = timeline
         self.rng = rng
         self.listening = False
         self.frozen: list[Dealer] | None = None
-        self.arrived: dict[str, deque[tuple[bytes, Frames]]] = {}
+        self.arrived: dict[str, deque[tuple[Link, Frames]]] = {}
         self.routes: dict[str, dict[bytes, Link]] = {}
         self.wake_router: Callable[[], None] = lambda: None
         self._latency_s = latency_s
         self._jitter_s = jitter_s
+        self.high_water = high_water
 
     def latency(self) -> float:
         return self._latency_s + self.rng.random() * self._jitter_s
@@ -205,9 +225,14 @@ class Network:
 
     def receive(self, socket: str, count: int) -> list[tuple[str, Frames]]:
         arrived = self.arrived[socket]
-        return [
-            (socket, [peer, *frames]) for peer, frames in (arrived.popleft() for _ in range(min(count, len(arrived))))
-        ]
+        received = []
+        for _ in range(min(count, len(arrived))):
+            link, frames = arrived.popleft()
+            link.up.unread -= 1
+            if link.up.full and link.up.admits(self.high_water):
+                link.dealer.wake()
+            received.append((socket, [link.identity, *frames]))
+        return received
 
     def send(self, socket: str, peer: bytes, frames: Frames) -> bool:
         """The Router sends. False: no such connection."""
@@ -279,21 +304,28 @@ class Network:
 
     def carry_up(self, link: Link, frames: Frames) -> bool:
         host = link.dealer.host
-        if host.lossy and self.rng.random() < host.lossy / 4:
+        if not link.up.admits(self.high_water) or (host.lossy and self.rng.random() < host.lossy / 4):
             return False
         self._carry(link, link.up, frames, self._to_router)
         return True
 
     def _carry(self, link: Link, lane: Lane, frames: Frames, arrive: Callable[[Link, Frames], None]) -> None:
         host = link.dealer.host
-        if lane is link.down and host.lossy and self.rng.random() < host.lossy:
+        full = lane is link.down and not lane.admits(self.high_water)
+        if full or (lane is link.down and host.lossy and self.rng.random() < host.lossy):
             self.timeline.say(f"net dropped {frames[2].decode(errors='replace')} to {host.name}: high-water mark")
             return
         lane.last = max(lane.last, self.timeline.now + self.latency())
-        self.timeline.at(lane.last, arrive, link, frames)
+        lane.unread += 1
+        late = 0.0
         if host.repeats and self.rng.random() < host.repeats:
-            self.timeline.say(f"net repeats {frames[2].decode(errors='replace')} of or to {host.name}")
-            self.timeline.at(lane.last + self.rng.choice((0.0, 0.01, 1.0)), arrive, link, frames)
+            late = self.rng.choice((0.0, 0.01, 1.0))
+            kind = self.rng.choice(("repeats", "overtakes"))
+            self.timeline.say(f"net {kind} {frames[2].decode(errors='replace')} of or to {host.name}")
+            if kind == "repeats":
+                lane.unread += 1
+                self.timeline.at(lane.last, arrive, link, frames)
+        self.timeline.at(lane.last + late, arrive, link, frames)
 
     def _to_router(self, link: Link, frames: Frames) -> None:
         if self.timeline.now > link.up.dead_after or link.deaf:
@@ -301,7 +333,7 @@ class Network:
         if not link.dealer.host.sends:
             link.up.held.append(frames)
             return
-        self.arrived[link.dealer.socket].append((link.identity, frames))
+        self.arrived[link.dealer.socket].append((link, frames))
         self.wake_router()
 
     def _to_dealer(self, link: Link, frames: Frames) -> None:
@@ -310,5 +342,5 @@ class Network:
         if not link.dealer.host.hears:
             link.down.held.append(frames)
             return
-        link.dealer.inbox.append(frames)
+        link.dealer.inbox.append((link, frames))
         link.dealer.wake()

@@ -146,7 +146,7 @@ class OperatorProcess:
     def _turn(self) -> None:
         assert self._dealer is not None
         while self._dealer.inbox:
-            self._hear(self._dealer.inbox.popleft())
+            self._hear(self._dealer.read())
         now = self.timeline.now
         if self._asked is None and self._wanted:
             self._n += 1

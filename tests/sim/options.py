@@ -12,9 +12,9 @@ PROFILES: dict[str, tuple[int, tuple[str, ...]]] = {
     "lossy": (2, ("lossy",)),
     "managers": (3, ("manager_crash", "host_crash", "manager_pause", "manager_stop", "worker_crash")),
     "workers": (2, ("worker_crash", "router_crash")),
-    "clients": (2, ("client_crash", "break", "router_crash")),
+    "clients": (2, ("client_crash", "client_pause", "break", "router_crash")),
     "liars": (2, ("lie", "router_crash", "break")),
-    "disk": (1, ("disk_full", "slow_disk", "router_crash")),
+    "disk": (2, ("disk_full", "slow_disk", "router_crash")),
     "operators": (2, ("router_crash", "router_stop", "break", "disk_full", "manager_crash")),
     "everything": (5, ()),
 }
@@ -67,6 +67,7 @@ class Options:
         keep_s: How long ended jobs are kept.
         results_max: And how many of them.
         dead_max: How many dead ones, besides.
+        high_water: Messages of one direction of a connection that may be under way.
         sqlite: The store is a real SQLite file.
     """
 
@@ -109,6 +110,7 @@ class Options:
     keep_s: float
     results_max: int
     dead_max: int
+    high_water: int
     sqlite: bool = field(default=False)
 
     def __str__(self) -> str:
@@ -164,5 +166,6 @@ def draw(seed: int, profile: str = "") -> Options:
         keep_s=more.choice((600.0, 600.0, 30.0)),
         results_max=more.choice((100_000, 100_000, 30, 3)),
         dead_max=more.choice((100_000, 100_000, 2)),
-        sqlite=rng.random() < 0.02,
+        high_water=more.choice((10_000, 10_000, 10_000, 20, 4)),
+        sqlite=rng.random() < (0.5 if profile == "disk" else 0.02),
     )

@@ -21,8 +21,8 @@ from sim.witness import Witness
 
 SOCKETS = (FRONTEND, BACKEND, ADMINISTRATIVE)
 
-CRASH_POINTS = ("now", "nothing", "all", "silent", "sends")
-"""Between turns · in the commit, with nothing or all of it durable · before the first send · after some sends."""
+CRASH_POINTS = ("now", "nothing", "all", "torn", "silent", "sends")
+"""Between turns · in the commit, with nothing, all or one of the two durable · before the first send · after some."""
 
 
 class RouterProcess:
@@ -103,7 +103,7 @@ class RouterProcess:
         """kill -9 at a certain point of a coming turn."""
         if point == "now":
             self.crash("now")
-        elif point in ("nothing", "all"):
+        elif point in ("nothing", "all", "torn"):
             self.disk.kill = point
         else:
             self._dies_at = point

@@ -22,6 +22,7 @@ from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.client.ids import Ids
 from eventmq.protocol import calls, v2
+from eventmq.store import sqlite
 from sim import bounds
 from sim.client import Batch, ClientProcess
 from sim.disk import Disk
@@ -70,9 +71,11 @@ class World:
         self.timeline = Timeline(trace)
         self.struck: Counter[str] = Counter()
         self.truth = Truth(self.timeline)
-        self.disk = Disk(sqlite_path if options.sqlite else "")
+        self.disk = Disk(self.rng("disk"), sqlite_path if options.sqlite else "")
         self.witness = Witness(self.timeline, self.disk, self.truth)
-        self.network = Network(self.timeline, self.rng("network"), options.latency_s, options.jitter_s)
+        self.network = Network(
+            self.timeline, self.rng("network"), options.latency_s, options.jitter_s, options.high_water
+        )
         self.router = RouterProcess(self.timeline, self.rng("router"), self.network, self.disk, self.witness, options)
         self.managers = [self._manager(number, workers) for number, workers in enumerate(options.managers)]
         self.clients = self._clients()
@@ -248,14 +251,16 @@ def small_limits(options: Options) -> Iterator[None]:
         "TURN_ANSWERS": options.answers,
         "DEDUPE_S": options.keep_s,
     }
-    before = {name: getattr(limits, name) for name in small}
+    log_bytes = 40_000 if options.page_jobs < limits.PAGE_JOBS else sqlite.LOG_BYTES
+    wanted = [(limits, name, value) for name, value in small.items()] + [(sqlite, "LOG_BYTES", log_bytes)]
+    before = [(module, name, getattr(module, name)) for module, name, _ in wanted]
     try:
-        for name, value in small.items():
-            setattr(limits, name, value)
+        for module, name, value in wanted:
+            setattr(module, name, value)
         yield
     finally:
-        for name, value in before.items():
-            setattr(limits, name, value)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def run(seed: int, profile: str = "", loud: bool = False, **given: Any) -> Report:
@@ -275,7 +280,7 @@ def run(seed: int, profile: str = "", loud: bool = False, **given: Any) -> Repor
             failure = f"at {world.timeline.now - 1000:.6f}: {traceback.format_exc()}"
             trace.write(failure)
         finally:
-            world.disk.crash()
+            world.disk.drop()
     truth = world.truth
     return Report(
         seed,

@@ -1,0 +1,82 @@
+"""The files of a SQLite store as a crash may leave them: what was not synced is there, is not, or is torn.
+
+A process that dies leaves its files as they are: nothing is closed, nothing is copied from the log into the file. When
+the machine goes down in a commit, each sector of the log that the commit wrote may be there or not, in any order, and
+the log as long as before or as after. Once the log is synced it is as it should be, and the same holds for the sectors
+of the file into which it is copied.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from model_store import ModelStore
+
+SECTOR = 512
+
+Content = list[tuple[Any, ...]]
+
+
+class Image(NamedTuple):
+    """What is in the file and in its log."""
+
+    file: bytes
+    log: bytes
+
+
+def read(path: str) -> Image:
+    log = Path(f"{path}-wal")
+    return Image(Path(path).read_bytes(), log.read_bytes() if log.exists() else b"")
+
+
+def write(path: str, image: Image) -> None:
+    for suffix in ("-shm", ".owner"):
+        Path(path + suffix).unlink(missing_ok=True)
+    Path(path).write_bytes(image.file)
+    Path(f"{path}-wal").write_bytes(image.log)
+
+
+def torn(before: Image, after: Image, rng: Random) -> Image:
+    """A crash between the two."""
+    if after.file != before.file and rng.random() < 0.5:
+        return Image(_mixed(before.file, after.file, rng), after.log)
+    return Image(before.file, _mixed(before.log, after.log, rng))
+
+
+def _mixed(before: bytes, after: bytes, rng: Random) -> bytes:
+    size = rng.choice((len(before), len(after), rng.randint(*sorted((len(before), len(after))))))
+    share = rng.choice((0.1, 0.5, 0.9, 1.0))
+    mixed = bytearray(before.ljust(size, b"\0")[:size])
+    for start in range(0, size, SECTOR):
+        if rng.random() < share:
+            end = start + (SECTOR if rng.random() < 0.9 else rng.randrange(SECTOR))
+            mixed[start:end] = after[start:end][: len(mixed[start:end])].ljust(len(mixed[start:end]), b"\0")
+    return bytes(mixed)
+
+
+def content(path: str) -> Content:
+    """What whoever opens such files finds; looks at a copy."""
+    copy = f"{path}.copy"
+    write(copy, read(path))
+    db = sqlite3.connect(copy)
+    try:
+        rows: Content = db.execute(
+            "SELECT seq, id, state, paged, attempt, crashes, failures, due, settled, created FROM job ORDER BY seq"
+        ).fetchall()
+        return rows + db.execute("SELECT name, value FROM fact ORDER BY name").fetchall()
+    finally:
+        db.close()
+
+
+def content_of(model: ModelStore) -> Content:
+    """The same of the model."""
+    found: Content = []
+    for seq in model._seqs:
+        row = model._rows[seq]
+        job, paged = row.job, 2 if row.put_off else int(row.paged)
+        counters = (job.attempt, job.crashes, job.failures, job.due, job.settled, job.created)
+        found.append((seq, job.id, row.state, paged, *counters))
+    return found + sorted(model._facts.items())
