@@ -90,7 +90,8 @@ class ModelStore:
             self._put(seq, False)
             counters = {"attempt": attempt, "crashes": crashes, "failures": failures}
             row.job = replace(row.job, due=due, settled=settled, started=started, **counters)
-            row.failure, row.error = failure or row.failure, error or row.error
+            if failure:
+                row.failure, row.error = failure, error
         for seq in changes.paged_out:
             self._put(seq, False)
             self._page(seq, True)

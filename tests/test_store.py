@@ -554,7 +554,7 @@ def various(store: Store) -> None:
 
 def test_a_list_is_newest_first_and_told_without_payload(store: Store) -> None:
     store.apply(Changes(added=[job(1, -7, attempt=3, failures=2, crashes=1), job(2)]))
-    store.apply(Changes(moved=[Moved(1, 4, 1, 3, 60.5, b"", 0, "E: last")]))
+    store.apply(Changes(moved=[Moved(1, 4, 1, 3, 60.5, b"why", 0, "E: last")]))
     store.apply(Changes(ended=[end(2, state="dead", error="E: no", value=b"")]))
     two, one = store.browse(Wanted(), ALL, 0.0, 9, 9).lines
     assert one == (

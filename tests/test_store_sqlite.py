@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -18,7 +19,7 @@ import pytest
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import sqlite, tables
+from eventmq.store import database, tables
 from eventmq.store.base import Changes, Ended, Record, Snapshot
 from eventmq.store.open import open_store
 from eventmq.store.sqlite import SqliteStore
@@ -143,7 +144,7 @@ def test_files_are_for_their_owner_only(path: Path) -> None:
         store.close()
     finally:
         os.umask(umask)
-    assert modes == {"store.db": 0o600, "store.db-wal": 0o600, "store.db.owner": 0o600}
+    assert modes == {"store.db": 0o600, "store.db-wal": 0o600, "store.db.owner": 0o600, "store.db.commits": 0o600}
 
 
 def test_a_planted_owner_link_is_not_followed(path: Path) -> None:
@@ -274,6 +275,20 @@ def test_a_log_taken_away_ends_all_use(path: Path) -> None:
     store.close()
 
 
+def test_an_old_log_is_in_the_file_before_anything_is_promised(path: Path, tmp_path: Path) -> None:
+    """It may have been read from the kernel's cache after a sync that failed."""
+    store, copy = open_loaded(path), tmp_path / "copy"
+    store.apply(Changes(added=[job(1)]))
+    copy.mkdir()
+    for each in path.parent.glob("store.db*"):
+        shutil.copy(each, copy)
+    store.close()
+    again, alone = SqliteStore(str(copy / "store.db"), "full"), copy / "alone.db"
+    shutil.copy(copy / "store.db", alone)
+    again.close()
+    assert [record.job.id for record in read(alone)[2].values()] == ["id-1"]
+
+
 # ---- no room ---------------------------------------------------------------------------------------------
 
 
@@ -281,7 +296,7 @@ def test_a_log_taken_away_ends_all_use(path: Path) -> None:
 def test_a_full_disk_refuses_the_turn_and_nothing_else(path: Path, room: int) -> None:
     store = open_loaded(path)
     store.apply(Changes(added=[job(1)], spilled=[job(2)]))
-    pages = store._number("PRAGMA page_count")
+    pages = store._database.number("PRAGMA page_count")
     store._db.execute(f"PRAGMA max_page_count = {pages + room}")
     large = [job(seq, payload=b"x" * (1 << 20)) for seq in range(3, 33)]
     for _ in range(2):
@@ -301,7 +316,7 @@ def test_a_full_disk_refuses_the_turn_and_nothing_else(path: Path, room: int) ->
 def test_the_last_of_the_disk_is_for_outcomes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_loaded(path)
     store.apply(Changes(added=[job(1)]))
-    monkeypatch.setattr(sqlite, "RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr(database, "RESERVE_BYTES", 1 << 60)
     for new in (Changes(added=[job(2)]), Changes(spilled=[job(2)])):
         with pytest.raises(StorageFull, match="disk space free"):
             store.apply(replace(new, ended=[end(1)]))
@@ -320,7 +335,7 @@ def test_free_pages_of_the_file_are_room(path: Path, monkeypatch: pytest.MonkeyP
     full_disk = list(os.statvfs(path.parent))
     full_disk[4] = 0  # f_bavail
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(full_disk))
-    monkeypatch.setattr(sqlite, "RESERVE_BYTES", 3 << 20)
+    monkeypatch.setattr(database, "RESERVE_BYTES", 3 << 20)
     with pytest.raises(StorageFull):
         store.apply(Changes(added=[job(1)]))
     store.apply(Changes(facts={"large": None}))
@@ -388,10 +403,10 @@ def test_what_was_applied_survives_kill_9(path: Path, start: Start, durability: 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("process", 1), ("none", 0)])
 def test_how_much_is_synced(path: Path, durability: Any, level: int) -> None:
     store = SqliteStore(str(path), durability)
-    assert store._number("PRAGMA synchronous") == 2  # the epoch is synced whatever was asked for
+    assert store._database.number("PRAGMA synchronous") == 2  # the epoch is synced whatever was asked for
     store.load()
-    assert store._number("PRAGMA synchronous") == level
-    assert store._number("PRAGMA wal_autocheckpoint") == 0  # it would hide what fails in it
+    assert store._database.number("PRAGMA synchronous") == level
+    assert store._database.number("PRAGMA wal_autocheckpoint") == 0  # it would hide what fails in it
     store.close()
 
 
@@ -399,7 +414,7 @@ def test_how_much_is_synced(path: Path, durability: Any, level: int) -> None:
 
 
 def test_the_log_is_bounded_and_the_file_settles(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "VACUUM_FREE_PAGES", 100)
+    monkeypatch.setattr(database, "VACUUM_FREE_PAGES", 100)
     store = open_loaded(path)
     largest_log = 0
     for first in range(1, 20_001, 500):
@@ -407,12 +422,12 @@ def test_the_log_is_bounded_and_the_file_settles(path: Path, monkeypatch: pytest
         store.apply(Changes(added=jobs))
         store.apply(Changes(ended=[end(job.seq) for job in jobs]))
         largest_log = max(largest_log, store.info()["log_bytes"])
-    assert largest_log < 2 * sqlite.LOG_BYTES
+    assert largest_log < 2 * database.LOG_BYTES
     full = store.info()["bytes"]
     store.apply(Changes(added=[job(20_001)], facts={"large": bytes(4 << 20)}))
-    assert store.info()["log_bytes"] > 2 * sqlite.LOG_BYTES
+    assert store.info()["log_bytes"] > 2 * database.LOG_BYTES
     store.apply(Changes(facts={"large": None}))
-    assert store.info()["log_bytes"] == sqlite.LOG_BYTES
+    assert store.info()["log_bytes"] == database.LOG_BYTES
     assert sum(store.forget(200.0, 2_000, 1 << 30, 1 << 30) for _ in range(60)) == 20_000
     assert full > 10 << 20
     assert store.info()["bytes"] < 4 << 20

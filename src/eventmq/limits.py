@@ -106,6 +106,9 @@ RESULTS_MAX = 1_000_000
 DEAD_MAX = 100_000
 """Dead and lost jobs that the store keeps, oldest forgotten first (about 2 kB each, with its traceback)."""
 
+CHECK_BYTES_MAX = 4 << 20
+"""A store of at most this size is checked as a whole when it is opened (less than 100 ms)."""
+
 # ---- time, in seconds ------------------------------------------------------------------------
 
 HEARTBEAT_S = 0.5

@@ -27,7 +27,7 @@ def need() -> None:
 
 def watch(calls: tuple[str, ...], to: Path, *more: str) -> list[str]:
     """The command that notes `calls` of all threads of what follows it."""
-    return ["strace", "-D", "-f", "-qq", "-o", str(to), "-e", f"trace={','.join(calls)}", *more]
+    return ["strace", "-D", "-f", "-q", "-o", str(to), "-e", f"trace={','.join(calls)}", *more]
 
 
 def kill_at(call: str, n: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""A disk that is full and has room again."""
+"""A disk that is full and has room again, and one that cannot keep what it is given."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from system_jobs import double, hold
 
 import eventmq
-from eventmq.store.sqlite import RESERVE_BYTES
+from eventmq.store.database import RESERVE_BYTES
 
+from . import strace
 from .caller import Caller
-from .histories import History, lines
+from .histories import History, broken, lines
 from .processes import System, each_once, until
 
 IMPATIENT_S = 2.5
@@ -149,3 +151,33 @@ def test_a_disk_without_a_single_free_byte_loses_nothing(system: System, disk: D
     assert sum(more.results()) == (COUNT - 1) * COUNT
     each_once(journal, jobs)
     assert router.running
+
+
+@pytest.mark.parametrize("n", [3, 6, 9])
+@pytest.mark.faults
+def test_a_sync_that_fails_ends_the_router_and_nothing_unsynced_was_acknowledged(
+    system: System, history: History, n: int
+) -> None:
+    """It says why and is gone. It never syncs again: the kernel may have thrown away what it could not write, and call
+    the next sync a success. What is in the log stays there for the next Router."""
+    strace.need()
+    journal, trace = system.journal(), system.folder / "trace"
+    system.start_router().terminate()
+    fails = ("-e", f"inject=fdatasync,fsync:error=EIO:when={n}")
+    router = system.start_router_in(*strace.watch(("fdatasync", "fsync", *strace.STORES), trace, *fails))
+    caller = Caller(system.frontend, history, 1.0)
+    while router.running:
+        caller.send("note", [str(journal)])
+    assert router.wait() == 1
+    assert "SQLITE_IOERR_FSYNC" in router.log
+    assert "Traceback" not in router.log
+    until(lambda: "+++ exited" in trace.read_text(), "the trace is whole")
+    _, _, after = trace.read_text().partition("EIO")
+    assert re.findall(r"^\d+ +(\w+)\((?!.*owner)", after, re.MULTILINE) == [], after
+    system.start_router()
+    system.start_manager(workers=1)
+    caller = Caller(system.frontend, history)
+    told = lines(history.path)
+    caller.hear(line["id"] for line in told if line["event"] == "acked")
+    assert broken(lines(history.path), lines(journal.path)) == []
+    caller.close()

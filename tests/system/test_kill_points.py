@@ -23,7 +23,7 @@ from .processes import Journal, System, until
 SAMPLE = 4
 """Kills in each test of the suite, about a second each."""
 
-SHORT_LOG = "from eventmq.store import sqlite; sqlite.LOG_BYTES = 20_000; "
+SHORT_LOG = "from eventmq.store import database; database.LOG_BYTES = 20_000; "
 """The log is copied into the file after every few commits, so that kills meet that, too."""
 
 HOOKED = "import sys; sys.path.insert(0, {folder!r}); from system import hooks; hooks.kill_at({call!r}, {n}); "

@@ -65,7 +65,7 @@ class Moved(NamedTuple):
         due: Wall time before which it is not to run; 0 = it is due.
         failure: msgpack of the `v2.Failure` of its last run, or empty.
         settled: Lease of its last hand-out whose outcome is known.
-        error: Type and message of the failure, at most `ERROR_CHARS_MAX`.
+        error: Type and message of that failure, at most `ERROR_CHARS_MAX`.
         started: Lease of its last hand-out, if it may begin only once.
     """
 

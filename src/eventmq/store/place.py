@@ -1,7 +1,7 @@
 """Where a store's database lies: in a file, or in memory.
 
-Beside a file lies a note that says who holds it. The note is for the message that a second Router prints: it locks
-nothing and may be missing or stale.
+Beside a file lie a note that says who holds it, and its witness. The note is for the message that a second Router
+prints: it locks nothing and may be missing or stale.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from eventmq.errors import StoreError
+from eventmq.store.witness import Witness
 
 
 class Memory:
     """This process's memory: room without end, nobody else, nothing left behind."""
 
     url = "memory:"
+    witness = Witness(None)
     database: Path | str = ":memory:"
     journal = "memory"
 
@@ -60,6 +62,7 @@ class File(Memory):
         self.database = self._path = Path(path).resolve()  # as SQLite does, which puts the log beside the real file
         self._log = Path(f"{self._path}-wal")
         self._note = Path(f"{self._path}.owner")
+        self.witness = Witness(Path(f"{self._path}.commits"))
         self._create()
 
     def __str__(self) -> str:

@@ -5,7 +5,6 @@ Schema 2. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schem
 
 from __future__ import annotations
 
-from eventmq.protocol.v2 import Job
 from eventmq.store.base import DEAD_LETTERS
 
 SCHEMA = 2
@@ -32,7 +31,11 @@ CREATE TABLE job (
     created  REAL    NOT NULL,
     finished REAL    NOT NULL DEFAULT 0,
     expires  REAL    NOT NULL DEFAULT 0,
-    run_s    REAL    DEFAULT 0,           -- NULL: the manager sent NaN
+    run_s    REAL    NOT NULL DEFAULT 0,
+    sum_job     INTEGER NOT NULL,         -- the sums: see sums.py
+    sum_retry   INTEGER NOT NULL,
+    sum_end     INTEGER NOT NULL,
+    sum_failure INTEGER NOT NULL DEFAULT 0,
     holds    INTEGER NOT NULL,            -- 1: it has a key and holds it
     id       TEXT    NOT NULL,
     queue    TEXT    NOT NULL,
@@ -50,47 +53,57 @@ CREATE INDEX job_paged ON job (queue, rank, seq) WHERE paged = 1;
 CREATE INDEX job_due ON job (due, seq, queue) WHERE paged = 2;
 CREATE INDEX job_unique ON job (name, unique_key, seq) WHERE holds = 1;
 CREATE INDEX job_unsuccessful ON job (state, seq) WHERE state NOT IN ('waiting', 'succeeded');
-CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE router (epoch INTEGER NOT NULL);
-INSERT INTO router VALUES (0);
+CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE router (epoch INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE progress (commits INTEGER NOT NULL, sum INTEGER NOT NULL);
 """
+SHAPE = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
 
-# ?N is the N-th field of Job, Ended or Moved.
+# ?N is the N-th field of Job, Ended, Moved or Requeued; then come the sums.
 _INSERT = """INSERT INTO job
     (seq, state, paged, rank, attempt, crashes, failures, due, settled, started, created, holds, id, queue, name,
-     unique_key, options, payload)
-    VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?16, ?8, ?7 <> '', ?1, ?2, ?3, ?7, ?6, ?4)"""
+     unique_key, options, payload, sum_job, sum_retry, sum_end)
+    VALUES (?12, 'waiting', {paged}, -?5, ?9, ?11, ?13, ?14, ?15, ?16, ?8, ?7 <> '', ?1, ?2, ?3,
+     ?7, ?6, ?4, ?17, ?18, ?19)"""
 ADD, SPILL, DELAY = (_INSERT.format(paged=paged) for paged in (0, 1, 2))
 MOVE = """UPDATE job SET attempt = ?2, crashes = ?3, failures = ?4, due = ?5, settled = ?7, started = ?9,
-    failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, error = CASE ?8 WHEN '' THEN error ELSE ?8 END, paged = 0
+    failure = CASE ?6 WHEN x'' THEN failure ELSE ?6 END, error = CASE ?6 WHEN x'' THEN error ELSE ?8 END,
+    sum_failure = CASE ?6 WHEN x'' THEN sum_failure ELSE ?10 END, sum_retry = ?11, sum_end = ?12, paged = 0
     WHERE seq = ?1 AND state = 'waiting'"""
 PAGE_OUT = "UPDATE job SET paged = 1 WHERE seq = ? AND state = 'waiting'"
 PUT_OFF = "UPDATE job SET paged = 2 WHERE seq = ? AND state = 'waiting'"
 PAGE_IN = "UPDATE job SET paged = 0 WHERE seq = ? AND state = 'waiting'"
 END = """UPDATE job SET state = ?2, finished = ?3, expires = ?4, attempt = ?5, crashes = ?6, run_s = ?7, worker = ?8,
-    value = ?9, failure = ?10, error = ?11, paged = 0 WHERE seq = ?1 AND state = 'waiting'"""
+    value = ?9, failure = ?10, error = ?11, sum_end = ?12, sum_failure = ?13, paged = 0
+    WHERE seq = ?1 AND state = 'waiting'"""
 RELEASE = "UPDATE job SET holds = 0 WHERE seq = ? AND state <> 'waiting'"
 REQUEUE = """UPDATE job SET state = 'waiting', attempt = ?3, created = ?4, settled = ?5, holds = unique_key <> '',
-    crashes = 0, failures = 0, due = 0, finished = 0, expires = 0, run_s = 0, worker = '', value = x''
+    crashes = 0, failures = 0, due = 0, finished = 0, expires = 0, run_s = 0, worker = '', value = x'',
+    sum_job = ?6, sum_retry = ?7, sum_end = ?8
     WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"""
 FORGET = "DELETE FROM job WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"
-SET_FACT = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+SET_FACT = """INSERT INTO fact VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value, sum = excluded.sum"""
+FACTS = "SELECT name, value, sum FROM fact"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
 _JOB = """id, queue, name, payload, -rank, options, unique_key, created, attempt, 0, crashes, seq, failures, due,
     settled, started"""
-JOB_FIELDS = len(Job.__struct_fields__)
-HELD = f"SELECT {_JOB} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
-_PAGED = f"SELECT {_JOB} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
+_LIVE = f"{_JOB}, sum_job, sum_retry, sum_end"
+HELD = f"SELECT {_LIVE} FROM job WHERE state = 'waiting' AND paged = 0 ORDER BY seq"
+_PAGED = f"SELECT {_LIVE} FROM job INDEXED BY job_paged WHERE paged = 1 AND queue = ?"
 # Two queries: SQLite would answer `(rank, seq) > (?, ?)` by reading the whole rank; the same for `due`.
 PAGE_SAME_RANK = f"{_PAGED} AND rank = ? AND seq > ? ORDER BY seq LIMIT ?"
 PAGE_LOWER_RANKS = f"{_PAGED} AND rank > ? ORDER BY rank, seq LIMIT ?"
-_DUE = f"SELECT {_JOB} FROM job INDEXED BY job_due WHERE paged = 2"
+_DUE = f"SELECT {_LIVE} FROM job INDEXED BY job_due WHERE paged = 2"
 DUE_SAME_TIME = f"{_DUE} AND due = ? AND seq > ? ORDER BY seq LIMIT ?"
 DUE_LATER = f"{_DUE} AND due > ? ORDER BY due, seq LIMIT ?"
-_RECORD = f"SELECT {_JOB}, state, finished, expires, ifnull(run_s, 0.0), worker, value, failure FROM job"
+_RECORD = f"""SELECT {_JOB}, state, finished, expires, run_s, worker, value, failure, error,
+    sum_job, sum_retry, sum_end, sum_failure FROM job"""
+EVERYTHING = _RECORD
+REQUEUED = f"{_RECORD} WHERE seq = ?"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
-HOLDERS = """SELECT id, seq, created, due, options, state <> 'waiting' FROM job INDEXED BY job_unique
+HOLDERS = f"""{_RECORD} INDEXED BY job_unique
     WHERE holds = 1 AND name = ? AND unique_key = ? ORDER BY seq DESC"""
 SLICE = "SELECT max(seq), count(*) FROM (SELECT seq FROM job WHERE seq > ? ORDER BY seq LIMIT ?)"
 COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
@@ -104,7 +117,7 @@ _STATE = "CASE WHEN state = 'waiting' AND due > ?5 THEN 'delayed' ELSE state END
 _WANTED = f"""(?1 = '' OR {_STATE} = ?1) AND (?2 = '' OR queue = ?2) AND (?3 = '' OR name = ?3)
     AND (?4 = '' OR instr(error, ?4)) AND seq < ?6"""
 _LINE = f"""SELECT seq, id, queue, name, -rank, attempt, failures, crashes, created, due, {_STATE}, finished,
-    ifnull(run_s, 0.0), worker, error, length(payload) FROM job"""
+    run_s, worker, error, length(payload) FROM job"""
 _UNSUCCESSFUL = "INDEXED BY job_unsuccessful WHERE state NOT IN ('waiting', 'succeeded') AND state ="
 BROWSE = f"{_LINE} WHERE {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"
 BROWSE_STATE = f"{_LINE} {_UNSUCCESSFUL} ?1 AND {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"

@@ -1,0 +1,158 @@
+"""A store whose file or log has changed behind its back: the same state is read, or it is refused and the damage named;
+never a wrong state. One byte at a time, anywhere; and a log that ends anywhere, as a power cut may leave it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventmq.protocol.v2 import Job
+from eventmq.store.base import Changes, Ended, Moved
+from eventmq.store.sqlite import SqliteStore
+
+PROBE = Path(__file__).parent / "probe_damage.py"
+
+SAMPLE = 250
+"""Bytes in each test of the suite, about 4 ms each."""
+
+FRAME_BYTES = 24 + 4096
+
+Copy = Callable[[], int]
+
+
+def job(seq: int, queue: str = "a", **fields: object) -> Job:
+    payload = bytes([seq]) * (seq * 37 % 200)
+    return Job(f"id-{seq}", queue, "tasks.add", payload, seq % 3, b"\x80", created=seq + 0.25, seq=seq, **fields)
+
+
+def end(seq: int, state: str = "succeeded") -> Ended:
+    failure = b"" if state == "succeeded" else b"why"
+    return Ended(seq, state, 10.5, 1e9, 1, 0, 0.25, "host-1", b"value", failure, "E: why" if failure else "")
+
+
+def history(store: SqliteStore, kept: Copy) -> list[int]:
+    """A life of few jobs of every kind; `kept` is called after each commit. Returns what it returned."""
+    kept()
+    changes = [
+        Changes(added=[job(seq) for seq in range(1, 12)], facts={"manager:m": b"1", "queue:a": b"{}"}),
+        Changes(spilled=[job(seq, "ab"[seq % 2]) for seq in range(12, 24)]),
+        Changes(delayed=[job(seq, due=100.0 + seq) for seq in range(24, 30)], added=[job(30, unique="key")]),
+        Changes(moved=[Moved(1, 2, 1, 1, 50.5, b"why", 7, "E: no"), Moved(2, 2, 1)], paged_out=[3, 4]),
+        Changes(ended=[end(5), end(6, "dead"), end(12), end(7, "cancelled")], facts={"queue:a": None}),
+        Changes(ended=[end(30)]),
+        Changes(added=[job(31)]),
+    ]
+    sizes = []
+    for each in changes:
+        store.apply(each)
+        sizes.append(kept())
+    return sizes
+
+
+def keep(path: Path, folder: Path) -> int:
+    """A copy of the store as it is on the disk; returns the length of the log."""
+    place = folder / str(len(list(folder.iterdir())))
+    place.mkdir()
+    for file in path.parent.glob("store.db*"):
+        shutil.copy(file, place)
+    return Path(f"{path}-wal").stat().st_size
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """The folder of copies after each commit, none of them closed, so each has all its log."""
+    path, folder = tmp_path / "store.db", tmp_path / "copies"
+    folder.mkdir()
+    store = SqliteStore(str(path), "full")
+    store.load()
+    history(store, lambda: keep(path, folder))
+    store.close()
+    return folder
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """The folder of one copy that was closed, so all is in the file."""
+    path, folder = tmp_path / "store.db", tmp_path / "closed" / "0"
+    folder.mkdir(parents=True)
+    store = SqliteStore(str(path), "full")
+    store.load()
+    history(store, lambda: 0)
+    store.close()
+    shutil.copy(path, folder)
+    return folder.parent
+
+
+def probes(folder: Path, orders: list[str]) -> list[str]:
+    """What became of each."""
+    command = [sys.executable, str(PROBE), str(folder)]
+    done = subprocess.run(command, input="\n".join(orders), capture_output=True, text=True, check=True)
+    _, *answers = done.stdout.splitlines()
+    assert len(answers) == len(orders)
+    return answers
+
+
+def newest(folder: Path, name: str) -> int:
+    """The size of a file of the newest copy."""
+    return max(folder.iterdir(), key=lambda each: int(each.name)).joinpath(name).stat().st_size
+
+
+def some(size: int, thorough: bool) -> range:
+    """Offsets in a file: all, or some that are not all alike."""
+    step = 1 if thorough else max(1, size // SAMPLE) | 1
+    return range(0, size, step)
+
+
+def expect_same_or_refused(orders: list[str], answers: list[str], at_least: int) -> None:
+    """And so many are refused."""
+    said = Counter(answer.split()[0] for answer in answers)
+    wrong = [
+        f"{order}: {answer}"
+        for order, answer in zip(orders, answers, strict=True)
+        if answer[:4] not in ("same", "refu")
+    ]
+    assert wrong == []
+    assert all("damaged" in answer or "store.db" in answer for answer in answers if answer.startswith("refused"))
+    print(f"{len(orders)} bytes flipped: {dict(said)}")
+    assert said["refused"] >= at_least
+
+
+@pytest.mark.faults
+def test_a_flipped_byte_of_the_file_is_seen_or_does_not_matter(closed: Path, thorough: bool) -> None:
+    flips = [1 << bit for bit in range(8)] if thorough else [1, 128]
+    orders = [f"store.db {at} {flips[at % len(flips)]}" for at in some(newest(closed, "store.db"), thorough)]
+    expect_same_or_refused(orders, probes(closed, orders), at_least=len(orders) // 20)
+
+
+@pytest.mark.faults
+def test_a_flipped_byte_of_the_log_is_seen_or_does_not_matter(copies: Path, thorough: bool) -> None:
+    """SQLite would go on from what stands before it, and forget what was acknowledged."""
+    orders = [f"store.db-wal {at} {1 << at % 8}" for at in some(newest(copies, "store.db-wal"), thorough)]
+    expect_same_or_refused(orders, probes(copies, orders), at_least=len(orders) // 2)
+
+
+@pytest.mark.faults
+def test_a_flipped_byte_of_the_rest_does_not_matter(copies: Path) -> None:
+    orders = [f"store.db.commits {at} 1" for at in range(newest(copies, "store.db.commits"))]
+    assert set(probes(copies, orders)) == {"same"}
+    orders = [f"store.db {at} 255" for at in range(0, newest(copies, "store.db"), 997)]
+    expect_same_or_refused(orders, probes(copies, orders), at_least=0)  # the log has newer pages
+
+
+@pytest.mark.faults
+def test_a_log_that_ends_anywhere_is_a_state_that_was(copies: Path, thorough: bool) -> None:
+    """A power cut took the end of the log, and what remembers how far it had come was not on the disk yet: nothing is
+    lost of the commits that are whole."""
+    sizes = [Path(each / "store.db-wal").stat().st_size for each in sorted(copies.iterdir(), key=lambda p: int(p.name))]
+    for each in copies.iterdir():
+        (each / "store.db.commits").unlink()
+    cuts = range(sizes[-3] if thorough else sizes[-2], sizes[-1], 1 if thorough else 67)
+    answers = probes(copies, [f"store.db-wal {at} cut" for at in cuts])
+    whole = [sum(size > at for size in sizes) for at in cuts]
+    assert answers == [str(behind) if behind else "same" for behind in whole]
