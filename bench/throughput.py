@@ -108,15 +108,16 @@ def run(jobs: int, workers: int, durability: str, rounds: int) -> dict[str, Any]
     figures: dict[str, Any] = {"jobs": jobs, "workers": workers, "durability": durability}
     with tempfile.TemporaryDirectory(prefix="eventmq-bench-") as scratch:
         addresses = system.scratch_addresses()
-        environ = {**os.environ, "PYTHONPATH": str(HERE)}
+        store = f"sqlite:///{scratch}/bench.db"
+        settings = {"store": store, "durability": durability, "concurrent_jobs": workers, "modules": "noop"}
+        environ = system.environ_of(os.environ | {"PYTHONPATH": str(HERE)}, addresses, **settings)
         with (
             Children(0.0, say=lambda _: None, log=Path(scratch, "log"), environ=environ) as children,
             Admin(addresses["administrative_addr"]) as admin,
         ):
-            store = ["--store", f"sqlite:///{scratch}/bench.db", "--durability", durability]
-            system.start_router(children, addresses, store)
+            system.start_router(children, addresses)
             router = children.pids()["Router"]
-            system.start_manager(children, addresses, ["--jobs", str(workers), "noop"])
+            system.start_manager(children, addresses)
             configure(broker_addr=addresses["frontend_addr"], enqueue_timeout=60)
             noop.noop.map([()] * 2_000).results(60)
             best = max(

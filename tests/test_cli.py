@@ -236,14 +236,18 @@ def test_a_router_that_does_not_answer_ends_with_75(capsys: pytest.CaptureFixtur
     assert "no answer within 0.1 s" in capsys.readouterr().err
 
 
+def flags_of(addresses: dict[str, str]) -> list[str]:
+    return [word for name, text in addresses.items() for word in (f"--{name.replace('_', '-')}", text)]
+
+
 def test_a_port_in_use_and_a_locked_store_are_sentences(start: Callable[..., Command], tmp_path: Path) -> None:
     ours, theirs = system.scratch_addresses(), system.scratch_addresses()
     store = ["--store", f"sqlite:///{tmp_path / 'jobs.db'}"]
-    first = start("router", *system.words(ours), *store)
+    first = start("router", *flags_of(ours), *store)
     first.says("listening")
     for flags, said in (
-        ([*system.words(ours), "--store", "memory:"], "another process listens there already"),
-        ([*system.words(theirs), *store], "jobs.db"),
+        ([*flags_of(ours), "--store", "memory:"], "another process listens there already"),
+        ([*flags_of(theirs), *store], "jobs.db"),
     ):
         second = start("router", *flags)
         assert second.process.wait(PATIENCE_S) == FAILED
@@ -424,4 +428,3 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing(
 def test_words() -> None:
     assert [span(s) for s in (0.05, 59.9, 185, 3600, 187_200)] == ["0.1 s", "59.9 s", "3 m 5 s", "1 h", "2 d 4 h"]
     assert [manner(c) for c in (1, -9, -63)] == ["with exit code 1", "by SIGKILL", "by signal 63"]
-    assert system.words({"concurrent_jobs": 2, "free_ports": True, "store": None}) == ["--jobs", "2", "--free-ports"]

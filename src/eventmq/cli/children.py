@@ -4,8 +4,8 @@ Each child is the leader of a process group, so a Ctrl-C in the terminal reaches
 another. A child that ends by itself ends the whole: nothing is restarted in silence.
 
     with Children(patience_s, say) as children:
-        children.start("Router", ["router", …])
-        children.start("job manager", ["jobmanager", …])
+        children.start("Router", "router")
+        children.start("job manager", "jobmanager")
         children.pause(60)          # raises Stopped when told to end, Ended when one of them has ended
 """
 
@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -70,19 +70,19 @@ class Children:
         self._stop()
         self._wakeup.__exit__(kind, error, at)
 
-    def start(self, name: str, arguments: Sequence[str]) -> int:
-        """Starts `eventmq` with these arguments, by this Python.
+    def start(self, name: str, verb: str) -> int:
+        """Starts `eventmq` with this verb, by this Python.
 
         Args:
             name: What to call it to the user.
-            arguments: A verb and its flags.
+            verb: What it runs; its settings are in the environment.
 
         Returns:
             Its process id.
         """
         with ExitStack() as opened:
             child = subprocess.Popen(
-                [sys.executable, "-m", "eventmq", *arguments],
+                [sys.executable, "-m", "eventmq", verb],
                 stdin=subprocess.DEVNULL,
                 stderr=opened.enter_context(self._log.open("ab")) if self._log else None,
                 process_group=0,

@@ -104,12 +104,20 @@ def totals(counts: Iterable[Sequence[int]]) -> Totals:
 
 def _through_the_system(files: Sequence[str], workers: int, scratch: Path, log: Path) -> Run:
     addresses = system.scratch_addresses()
+    environ = system.environ_of(
+        _clean_environment(),
+        addresses,
+        store=f"sqlite:///{scratch / 'demo.db'}",
+        concurrent_jobs=workers,
+        name="demo",
+        modules=count.__module__,
+    )
     with (
-        Children(patience(0.0), say=lambda _: None, log=log, environ=_clean_environment()) as children,
+        Children(patience(0.0), say=lambda _: None, log=log, environ=environ) as children,
         Admin(addresses["administrative_addr"]) as admin,
     ):
-        system.start_router(children, addresses, ["--store", f"sqlite:///{scratch / 'demo.db'}"])
-        system.start_manager(children, addresses, ["--jobs", str(workers), "--name", "demo", count.__module__])
+        system.start_router(children, addresses)
+        system.start_manager(children, addresses)
         print(f"A Router, its store synced to disk, and a job manager with {workers} workers are up.")
         configure(broker_addr=addresses["frontend_addr"])
         began = time.monotonic()

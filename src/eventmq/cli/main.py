@@ -97,28 +97,15 @@ def scheduler(config: str | None, **flags: Any) -> int:
     click.option("--free-ports", is_flag=True, help="Listen on free ports of this machine instead."),
     log_level,
 )
-def up(
-    config: str | None,
-    modules: tuple[str, ...],
-    queues: str | None,
-    concurrent_jobs: str | None,
-    log_level: str | None,
-    free_ports: bool,
-    **flags: Any,
-) -> int:
+def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: Any) -> int:
     """Run a Router, a job manager and a scheduler in this terminal."""
-    of_manager = {"queues": queues, "concurrent_jobs": concurrent_jobs, "log_level": log_level}
-    router = load("router", config, log_level=log_level, **flags)
-    manager = load("jobmanager", config, modules=",".join(modules) or None, **of_manager)
-    from eventmq.cli.system import words
+    if free_ports and any(flag.endswith("_addr") and value for flag, value in flags.items()):
+        raise click.UsageError("--free-ports and an address exclude each other")
+    flags["modules"] = ",".join(modules) or None
+    router, manager = load("router", config, **flags), load("jobmanager", config, **flags)
     from eventmq.cli.up import up
 
-    where = {name: flags.pop(name) for name in ("frontend_addr", "backend_addr", "administrative_addr")}
-    if free_ports and any(where.values()):
-        raise click.UsageError("--free-ports and an address exclude each other")
-    of_both = {"config": config, "log_level": log_level}
-    flags_of = (words(of_both | flags), [*words(of_both | of_manager), *modules], words(of_both))
-    return up(router, manager, *flags_of, free_ports)
+    return up(router, manager, free_ports)
 
 
 @eventmq.command(**HELP)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from eventmq.cli.children import Children
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable, SettingsError
 from eventmq.net import address
-from eventmq.settings import Settings
+from eventmq.settings import PREFIX, Settings
 
 LISTENING = ("frontend_addr", "backend_addr", "administrative_addr")
 
@@ -78,30 +79,29 @@ def _taken(where: address.Address) -> bool:
     return False
 
 
-def words(flags: Mapping[str, str | bool | None]) -> list[str]:
-    """Flags as words of a command line; None and False are not given."""
-    given = []
-    for name, value in flags.items():
-        flag = "--" + {"concurrent_jobs": "jobs", "worker_addr": "broker-addr"}.get(name, name.replace("_", "-"))
-        if value is True:
-            given.append(flag)
-        elif value:
-            given += [flag, str(value)]
-    return given
+def environ_of(environ: Mapping[str, str], addresses: Mapping[str, str], **settings: Any) -> dict[str, str]:
+    """An environment in which a Router, managers and schedulers have these settings and find one another; those that
+    are None are as they were."""
+    given = settings | {
+        **addresses,
+        "worker_addr": address.reachable(addresses["backend_addr"]),
+        "scheduler_addr": address.reachable(addresses["frontend_addr"]),
+    }
+    return {**environ, **{PREFIX + name.upper(): str(value) for name, value in given.items() if value is not None}}
 
 
-def start_router(children: Children, addresses: Mapping[str, str], flags: Sequence[str]) -> None:
+def start_router(children: Children, addresses: Mapping[str, str]) -> None:
     """Starts the Router and waits until it answers.
 
     Raises:
         Ended: It does not.
     """
-    children.start("Router", ["router", *flags, *words(addresses)])
+    children.start("Router", "router")
     place = address.reachable(addresses["administrative_addr"])
     children.until(lambda: _managers(place) is not None, START_S, f"the Router did not answer on {place}")
 
 
-def start_manager(children: Children, addresses: Mapping[str, str], arguments: Sequence[str]) -> int:
+def start_manager(children: Children, addresses: Mapping[str, str]) -> int:
     """Starts a job manager and waits until the Router knows it.
 
     Returns:
@@ -110,17 +110,10 @@ def start_manager(children: Children, addresses: Mapping[str, str], arguments: S
     Raises:
         Ended: It did not get there.
     """
-    backend = address.reachable(addresses["backend_addr"])
     place = address.reachable(addresses["administrative_addr"])
-    pid = children.start("job manager", ["jobmanager", "--broker-addr", backend, *arguments])
+    pid = children.start("job manager", "jobmanager")
     children.until(lambda: bool(_managers(place)), START_S, "the job manager did not reach the Router")
     return pid
-
-
-def start_scheduler(children: Children, addresses: Mapping[str, str], flags: Sequence[str]) -> None:
-    """Starts a scheduler. Nothing has to wait for it."""
-    frontend = address.reachable(addresses["frontend_addr"])
-    children.start("scheduler", ["scheduler", "--broker-addr", frontend, *flags])
 
 
 def _managers(administrative_addr: str) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from eventmq.cli import children as family
 from eventmq.cli import serve, system
@@ -26,22 +27,12 @@ In another terminal:
 """
 
 
-def up(
-    router: Settings,
-    manager: Settings,
-    router_flags: Sequence[str],
-    manager_flags: Sequence[str],
-    scheduler_flags: Sequence[str],
-    free_ports: bool,
-) -> int:
+def up(router: Settings, manager: Settings, free_ports: bool) -> int:
     """Runs a Router, a job manager and a scheduler until told to end.
 
     Args:
         router: What the Router's settings will be, but for its addresses.
         manager: What the job manager's will be.
-        router_flags: Words of the command line for the Router.
-        manager_flags: The same for the job manager.
-        scheduler_flags: The same for the scheduler.
         free_ports: Use free ports in the place of the Router's addresses.
 
     Raises:
@@ -50,11 +41,13 @@ def up(
     serve.import_from_here()
     serve.require_modules(manager.modules)
     addresses = system.scratch_addresses() if free_ports else system.addresses_of(router)
+    assert router.source is not None
+    environ = system.environ_of(os.environ, addresses, config_file=router.source.path, **router.source.flags)
     try:
-        with family.Children(family.patience(manager.drain_s), _say) as children:
-            system.start_router(children, addresses, router_flags)
-            system.start_manager(children, addresses, manager_flags)
-            system.start_scheduler(children, addresses, scheduler_flags)
+        with family.Children(family.patience(manager.drain_s), _say, environ=environ) as children:
+            system.start_router(children, addresses)
+            system.start_manager(children, addresses)
+            children.start("scheduler", "scheduler")
             print(_banner(router, manager, addresses), flush=True)
             while True:
                 children.pause(60)
