@@ -127,6 +127,20 @@ def test_it_beats_also_when_it_hands_out_all_the_time(world: World) -> None:
     assert any(each.peer == b"m" and each.frames[2] == b"HEARTBEAT" for each in sent)
 
 
+def test_a_wall_clock_that_is_set_forward_stops_no_run(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=STOP))
+    heard = world.now
+    world.join(b"n", credit=1)
+    world.turn(gone=[(BACKEND, b"m")])
+    world.wait(limits.SUSPECT_GRACE_S + 0.2)
+    world.wall += 3600.0
+    while not world.handed(b"n"):
+        world.turn((BACKEND, [b"n", *v2.encode(b"HEARTBEAT", v2.Beat(0.0, 1))]), after=0.1)
+        assert world.now < heard + WHOLE_S + 1.0
+    assert world.now >= heard + WHOLE_S - 0.1
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_others_get_it_when_the_manager_has_stopped_it_and_not_before(world: World, restart: bool) -> None:
     world.join(b"m", credit=1)

@@ -294,7 +294,7 @@ class Backend(Core):
         held = self.ledger.held_by(manager)
         cause = Failure("eventmq.JobLost", f"job manager {manager.incarnation.name} {why}: it may have begun")
         left_s = manager.heard + limits.LEASE_S + limits.LEASE_MARGIN_S - self.now
-        self.ledger.cut_short(held, cause, self.wall, self.wall + left_s)
+        self.ledger.cut_short(held, cause, self.wall, self.now, max(0.0, left_s))
         return len(held)
 
     def clean_up_dead_workers(self) -> None:

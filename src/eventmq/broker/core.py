@@ -223,7 +223,7 @@ class Core(ABC):
                 self.storage_full = False
                 self.note("info", "storage_room", "there is room again: new jobs are accepted")
         self._look_for_managers()
-        self.ledger.wake(self.wall)
+        self.ledger.wake(self.now, self.wall)
         if self.now >= self._next_survey:
             self._next_survey = self.now + limits.SWEEP_S
             self.schedules.sweep(self.wall)

@@ -26,6 +26,9 @@ from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Job, Refusal, options_of
 from eventmq.store.base import Changes, Moved, Store
 
+SAME_S = 1e-3
+"""Two clocks that differ by less agree."""
+
 
 class Accepted(NamedTuple):
     """What became of new jobs; those in neither list are accepted.
@@ -50,6 +53,7 @@ class Intake(ABC):
         changes: What this turn wants remembered.
         let_go: Jobs that left memory in this turn by id; the store may not have them yet.
         counts: Since start: `accepted`, `duplicates`, and what the ledger counts.
+        held_back: Jobs that may run on where we do not see it, by id: the monotonic time until which they are delayed.
         in_doubt: Jobs that may begin only once and may have, at a manager of before this start.
         epoch: How often this store was opened by a Router.
         facts: What was remembered besides jobs when the Router started.
@@ -79,6 +83,7 @@ class Intake(ABC):
             self.backlog(queue).delayed = delayed
         self.changed_queues: dict[str, None] = {}
         self.short_queues: dict[str, None] = dict.fromkeys(self.backlogs)
+        self.held_back: dict[str, float] = {}
         self.in_doubt: list[Job] = []
         for job in snapshot.jobs:
             self.live[job.id] = job
@@ -275,12 +280,19 @@ class Intake(ABC):
             self._let_go(last)
             self.changes.put_off.append(last.seq)
 
-    def wake(self, wall: float) -> None:
+    def wake(self, now: float, wall: float) -> None:
         """Delayed jobs that are due wait from now on, each in the place of its acceptance."""
         for job in self.timers.pop_due(wall):
+            self.backlogs[job.queue].delayed -= 1
+            left_s = self.held_back.pop(job.id, now) - now
+            if left_s > SAME_S:  # the wall clock was set forward, which stops no run
+                self.held_back[job.id] = now + left_s
+                job.due = wall + left_s
+                self.changes.moved.append(moved(job))
+                self.delay(job)
+                continue
             move(job, "wake")
             job.due = 0.0
-            self.backlogs[job.queue].delayed -= 1
             self.put_back(job)
 
     def take_out(self, job: Job) -> None:

@@ -201,10 +201,12 @@ class Ledger(Leases):
             job.lease = 0
             self.put_back(job)
 
-    def cut_short(self, jobs: Iterable[Job], cause: Failure, wall: float, stopped_by: float = 0.0) -> None:
+    def cut_short(
+        self, jobs: Iterable[Job], cause: Failure, wall: float, now: float = 0.0, left_s: float = 0.0
+    ) -> None:
         """Runs that may have begun are over, or out of our sight. The jobs wait again, at their old place, and the
-        attempt counts; those that may begin only once are lost for this cause. By wall time `stopped_by` a manager that
-        is cut off has stopped those with `on_partition="stop"`."""
+        attempt counts; those that may begin only once are lost for this cause. From monotonic time `now` a manager that
+        is cut off has `left_s` to stop those with `on_partition="stop"`."""
         for job in sorted(jobs, key=key, reverse=True):
             options = options_of(job.options)
             if not options.redeliver:
@@ -212,7 +214,10 @@ class Ledger(Leases):
                 continue
             job.attempt += 1
             self.counts["redelivered"] += 1
-            self._try_again(job, stopped_by if options.on_partition == "stop" and stopped_by > wall else 0.0)
+            held_back = options.on_partition == "stop" and left_s > 0
+            if held_back:
+                self.held_back[job.id] = now + left_s
+            self._try_again(job, wall + left_s if held_back else 0.0)
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
@@ -234,6 +239,8 @@ class Ledger(Leases):
         state = move(job, event)
         self._take_back(job)
         self.live.pop(id, None)
+        if self.held_back:
+            self.held_back.pop(id, None)
         name = ""
         if manager is not None:
             manager.finished += 1
