@@ -73,7 +73,7 @@ class Keys:
 
     def _others(self, job: v2.Job, after: Views) -> Iterator[str]:
         others = self._holders.get((job.name, job.unique), [])
-        return (id for id in others if id != job.id and id in after)
+        return (id for id in others if id != job.id and id in after and self.truth.plans[id].job.unique == job.unique)
 
     def _is_in_the_way(self, id: str, job: v2.Job, before: Views, after: Views) -> bool:
         seq, created = self.disk.seq_of(id), self.disk.created(id)

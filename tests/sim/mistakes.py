@@ -210,6 +210,17 @@ def timers_lost_at_restart(right: Method) -> Method:
     return init
 
 
+@plant(Intake, "wake", "network", stop_share=0.5, faults=("wall_jump", "half_open"), fault_every_s=0.5)
+def stopped_by_the_wall_clock(right: Method) -> Method:
+    """A wall clock that is set forward ends the time in which a manager has to stop a run."""
+
+    def wake(self: Any, now: float, wall: float) -> None:
+        self.held_back.clear()
+        right(self, now, wall)
+
+    return wake
+
+
 # ---- the SQLite file ---------------------------------------------------------------------------------------
 
 

@@ -245,7 +245,7 @@ def start_not_marked(right: Method) -> Method:
 @plant(Ledger, "cut_short", "network", stop_share=0.5, slow_share=0.8, faults=("cut",), fault_s=40.0)
 def stop_not_awaited(right: Method) -> Method:
     """A job that is held back for its manager to stop it is not."""
-    return lambda self, jobs, cause, wall, *stopped_by: right(self, jobs, cause, wall)
+    return lambda self, jobs, cause, wall, *left: right(self, jobs, cause, wall)
 
 
 @plant(Ledger, "cancel")

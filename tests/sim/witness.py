@@ -167,6 +167,7 @@ class Witness:
     def on_boot(self, router: Router) -> None:
         """A Router has loaded the store: what was durable is there. It may be more than the one before has told."""
         self._ledger, self._policy = router.ledger, router.policy
+        self.truth.booted = self.timeline.now
         self._sessions.clear()
         acts, before = self._take_acts(), self.jobs
         self.orders.boot()
