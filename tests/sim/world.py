@@ -22,7 +22,7 @@ from eventmq import limits
 from eventmq.broker import lifecycle
 from eventmq.client.ids import Ids
 from eventmq.protocol import calls, v2
-from eventmq.store import sqlite
+from eventmq.store import database
 from sim import bounds
 from sim.client import Batch, ClientProcess
 from sim.disk import Disk
@@ -251,8 +251,8 @@ def small_limits(options: Options) -> Iterator[None]:
         "TURN_ANSWERS": options.answers,
         "DEDUPE_S": options.keep_s,
     }
-    log_bytes = 40_000 if options.page_jobs < limits.PAGE_JOBS else sqlite.LOG_BYTES
-    wanted = [(limits, name, value) for name, value in small.items()] + [(sqlite, "LOG_BYTES", log_bytes)]
+    log_bytes = 40_000 if options.page_jobs < limits.PAGE_JOBS else database.LOG_BYTES
+    wanted = [(limits, name, value) for name, value in small.items()] + [(database, "LOG_BYTES", log_bytes)]
     before = [(module, name, getattr(module, name)) for module, name, _ in wanted]
     try:
         for module, name, value in wanted:
