@@ -66,7 +66,7 @@ class Disk:
     def open(self) -> None:
         """A new Router process opens the store."""
         if self._path:
-            self._real = SqliteStore(self._path, "none")
+            self._real = SqliteStore(self._path, "full")
 
     def crash(self) -> None:
         """The Router's process is gone, and what it had open with it; its files stay as they are."""

@@ -15,8 +15,8 @@ from eventmq.broker.outbox import Outbox
 from eventmq.broker.rules import NO_RULE, Rules
 from eventmq.broker.uniques import Uniques
 from eventmq.protocol import v2
+from eventmq.store.database import Database
 from eventmq.store.retention import Retention
-from eventmq.store.sqlite import SqliteStore
 from eventmq.workers.session import SessionV2
 from eventmq.workers.stops import Stops
 from sim.planted import PLANTED, Method, nothing, plant, planted
@@ -224,13 +224,13 @@ def stopped_by_the_wall_clock(right: Method) -> Method:
 # ---- the SQLite file ---------------------------------------------------------------------------------------
 
 
-@plant(SqliteStore, "_transaction", "disk", sqlite=True, faults=("router_crash",), fault_every_s=0.5)
+@plant(Database, "transaction", "disk", sqlite=True, faults=("router_crash",), fault_every_s=0.5)
 def commit_in_pieces(right: Method) -> Method:
     """Each statement of a turn is a commit of its own."""
 
     @contextmanager
     def transaction(self: Any) -> Iterator[None]:
-        with self._trust():
+        with self.trust():
             yield
 
     return transaction

@@ -17,33 +17,36 @@ from model_store import ModelStore
 
 SECTOR = 512
 
+SUFFIXES = ("", "-wal", ".commits")
+
 Content = list[tuple[Any, ...]]
 
 
 class Image(NamedTuple):
-    """What is in the file and in its log."""
+    """What is in the file, in its log, and in the note of how many commits there were."""
 
     file: bytes
     log: bytes
+    commits: bytes
 
 
 def read(path: str) -> Image:
-    log = Path(f"{path}-wal")
-    return Image(Path(path).read_bytes(), log.read_bytes() if log.exists() else b"")
+    files = [Path(path + suffix) for suffix in SUFFIXES]
+    return Image(*(file.read_bytes() if file.exists() else b"" for file in files))
 
 
 def write(path: str, image: Image) -> None:
     for suffix in ("-shm", ".owner"):
         Path(path + suffix).unlink(missing_ok=True)
-    Path(path).write_bytes(image.file)
-    Path(f"{path}-wal").write_bytes(image.log)
+    for suffix, content in zip(SUFFIXES, image, strict=True):
+        Path(path + suffix).write_bytes(content)
 
 
 def torn(before: Image, after: Image, rng: Random) -> Image:
     """A crash between the two."""
     if after.file != before.file and rng.random() < 0.5:
-        return Image(_mixed(before.file, after.file, rng), after.log)
-    return Image(before.file, _mixed(before.log, after.log, rng))
+        return Image(_mixed(before.file, after.file, rng), after.log, before.commits)
+    return Image(before.file, _mixed(before.log, after.log, rng), before.commits)
 
 
 def _mixed(before: bytes, after: bytes, rng: Random) -> bytes:
