@@ -38,7 +38,7 @@ def requeue_ignores_keys(right: Method) -> Method:
     return lambda self, job: False
 
 
-@plant(Uniques, "answer")
+@plant(Uniques, "answer", "clients", key_share=0.9, keys=3)
 def existing_not_remembered(right: Method) -> Method:
     """A REQUEST that comes again is judged anew: first another job stood for it, then it is stored."""
     return nothing

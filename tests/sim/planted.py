@@ -191,7 +191,7 @@ def keep_what_is_stale(right: Method) -> Method:
     return adopt
 
 
-@plant(Leases, "adopt", "workers")
+@plant(Leases, "adopt", "workers", crash_share=0.1, fault_every_s=0.5)
 def failure_counted_twice(right: Method) -> Method:
     """A manager that tells an outcome again after a restart may keep its hand-out, though the outcome is known."""
 
