@@ -42,14 +42,18 @@ def eventmq() -> None:
     """
 
 
+def _serve(component: str, config: str | None, **flags: Any) -> int:
+    settings = load(component, config, **flags)
+    from eventmq.cli.serve import run
+
+    return run(component, settings)
+
+
 @eventmq.command(**HELP)
 @options(config, listening, store, durability, log_level)
 def router(config: str | None, **flags: Any) -> int:
     """Run a Router: it keeps jobs and hands them to job managers."""
-    settings = load("router", config, **flags)
-    from eventmq.cli import serve
-
-    return serve.router(settings)
+    return _serve("router", config, **flags)
 
 
 @eventmq.command(**HELP)
@@ -64,10 +68,7 @@ def router(config: str | None, **flags: Any) -> int:
 )
 def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> int:
     """Run a job manager: its workers import each MODULE and run jobs."""
-    settings = load("jobmanager", config, modules=",".join(modules) or None, **flags)
-    from eventmq.cli import serve
-
-    return serve.jobmanager(settings)
+    return _serve("jobmanager", config, modules=",".join(modules) or None, **flags)
 
 
 @eventmq.command(**HELP)
@@ -79,10 +80,7 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
 )
 def scheduler(config: str | None, **flags: Any) -> int:
     """Run a scheduler: it tells the Router what is due. Several take over from one another."""
-    settings = load("scheduler", config, **flags)
-    from eventmq.cli import serve
-
-    return serve.scheduler(settings)
+    return _serve("scheduler", config, **flags)
 
 
 @eventmq.command(**HELP)
@@ -130,27 +128,16 @@ def _ask(what: str, config: str | None, addr: str | None, timeout: float, as_jso
     return answer(what, settings.administrative_addr, timeout, as_json)
 
 
-@eventmq.command(**HELP)
-@options(asking, as_json)
-def status(**flags: Any) -> int:
-    """Show how the Router is: jobs, counts, store."""
-    return _ask("status", **flags)
+def _question(what: str, help: str) -> None:
+    @eventmq.command(what, help=help, **HELP)
+    @options(asking, as_json)
+    def ask(**flags: Any) -> int:
+        return _ask(what, **flags)
 
 
-@eventmq.command(**HELP)
-@options(asking, as_json)
-def workers(**flags: Any) -> int:
-    """Show the job managers that are connected."""
-    return _ask("workers", **flags)
-
-
-@eventmq.command("queues", **HELP)
-@options(asking, as_json)
-def queues_(**flags: Any) -> int:
-    """Show the queues: what waits, runs, and is served."""
-    return _ask("queues", **flags)
-
-
+_question("status", "Show how the Router is: jobs, counts, store.")
+_question("workers", "Show the job managers that are connected.")
+_question("queues", "Show the queues: what waits, runs, and is served.")
 eventmq.add_command(Elsewhere("job", "eventmq.cli.job", "List, show, requeue, purge and cancel jobs."))
 eventmq.add_command(Elsewhere("queue", "eventmq.cli.queue", "List, pause, resume, drain, purge and bound queues."))
 eventmq.add_command(Elsewhere("manager", "eventmq.cli.manager", "Tell job managers to leave."))
@@ -171,7 +158,17 @@ def cli(context: click.Context, /, **flags: Any) -> int:
     settings = load("admin", flags["config"], administrative_addr=flags["addr"])
     from eventmq.cli.shell import run
 
-    return run(settings.administrative_addr, flags["timeout"])
+    return run(settings.administrative_addr, flags["timeout"], OF_2020)
+
+
+OF_2020 = {
+    "status": "Show how the Router is.",
+    "show_workers": "Show the job managers that are connected.",
+    "show_schedulers": "Show the schedulers that are connected.",
+    "queues": "Show the queues.",
+    "shutdown": "Tell the Router to finish what is on its way, and end.",
+}
+"""The verbs of `emq-cli`, in its shell too."""
 
 
 def _verb(name: str, help: str) -> None:
@@ -182,13 +179,7 @@ def _verb(name: str, help: str) -> None:
         return _ask(name.removeprefix("show_"), as_json=as_json, **flags)
 
 
-for _name, _help in {
-    "status": "Show how the Router is.",
-    "show_workers": "Show the job managers that are connected.",
-    "show_schedulers": "Show the schedulers that are connected.",
-    "queues": "Show the queues.",
-    "shutdown": "Tell the Router to finish what is on its way, and end.",
-}.items():
+for _name, _help in OF_2020.items():
     _verb(_name, _help)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 
 from eventmq import logs
 from eventmq.errors import SettingsError
@@ -15,40 +16,20 @@ from eventmq.settings import Settings
 log = logging.getLogger("eventmq")
 
 
-def router(settings: Settings) -> int:
-    """Runs a Router until it is told to end."""
-    from eventmq.router import run
-
-    _start_log(settings)
-    return run(settings)
-
-
-def jobmanager(settings: Settings) -> int:
-    """Runs a job manager until it is told to end.
+def run(component: str, settings: Settings) -> int:
+    """Runs a `router`, `jobmanager` or `scheduler` until it is told to end.
 
     Raises:
-        SettingsError: A module that its workers shall import is not there.
+        SettingsError: A module that a job manager's workers shall import is not there.
     """
-    from eventmq.jobmanager import run
-
-    import_from_here()
-    require_modules(settings.modules)
-    _start_log(settings)
-    return run(settings)
-
-
-def scheduler(settings: Settings) -> int:
-    """Runs a scheduler until it is told to end."""
-    from eventmq.scheduler import run
-
-    _start_log(settings)
-    return run(settings)
-
-
-def _start_log(settings: Settings) -> None:
+    if component == "jobmanager":
+        import_from_here()
+        require_modules(settings.modules)
     logs.setup(settings.least_level)
     for note in settings.source.notes if settings.source else ():
         log.warning("%s", note)
+    code: int = import_module(f"eventmq.{component}").run(settings)
+    return code
 
 
 def import_from_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmd
+from collections.abc import Mapping
 
 from eventmq.cli import ask
 from eventmq.cli.ending import OK
@@ -15,9 +16,10 @@ class Shell(cmd.Cmd):
 
     intro = "EventMQ. Type help for the commands, quit to leave."
 
-    def __init__(self, administrative_addr: str, timeout_s: float) -> None:
+    def __init__(self, administrative_addr: str, timeout_s: float, verbs: Mapping[str, str]) -> None:
         super().__init__()
         self._timeout_s = timeout_s
+        self._verbs = verbs
         self._first_address = administrative_addr
         self._address: str | None = administrative_addr
         self._prompt()
@@ -47,25 +49,10 @@ class Shell(cmd.Cmd):
         self._address = None
         self._prompt()
 
-    def do_status(self, line: str) -> None:
-        """status: how the Router is."""
-        self._ask("status")
-
-    def do_show_workers(self, line: str) -> None:
-        """show_workers: the job managers that are connected."""
-        self._ask("workers")
-
-    def do_show_schedulers(self, line: str) -> None:
-        """show_schedulers: the schedulers that are connected."""
-        self._ask("schedulers")
-
-    def do_queues(self, line: str) -> None:
-        """queues: what waits, what runs, who serves them."""
-        self._ask("queues")
-
-    def do_shutdown(self, line: str) -> None:
-        """shutdown: the Router finishes what is on its way, and ends."""
-        self._ask("shutdown")
+    def do_help(self, arg: str) -> None:
+        """help: this list."""
+        own = [getattr(self, f"do_{name}").__doc__ for name in ("connect", "disconnect", "quit")]
+        print("\n".join([*own, *(f"{verb}: {help}" for verb, help in self._verbs.items())]))
 
     def do_quit(self, line: str) -> bool:
         """quit: leave the shell."""
@@ -83,11 +70,15 @@ class Shell(cmd.Cmd):
         return False
 
     def default(self, line: str) -> None:
-        """A command that there is not."""
-        print(f"There is no command {line.split()[0]}. help lists them.")
+        """A question to the Router, or a command that there is not."""
+        verb = line.split()[0]
+        if verb in self._verbs:
+            self._ask(verb.removeprefix("show_"))
+        else:
+            print(f"There is no command {verb}. help lists them.")
 
 
-def run(administrative_addr: str, timeout_s: float) -> int:
+def run(administrative_addr: str, timeout_s: float, verbs: Mapping[str, str]) -> int:
     """Reads commands from stdin until it ends or the user leaves."""
-    Shell(address.reachable(administrative_addr), timeout_s).cmdloop()
+    Shell(address.reachable(administrative_addr), timeout_s, verbs).cmdloop()
     return OK
