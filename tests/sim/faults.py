@@ -113,6 +113,14 @@ class Faults:
         self.timeline.jumped = True
         self.timeline.say(f"the wall clock is off by {self.timeline.offset:.1f} s")
 
+    # ---- schedulers: nothing that concerns a job ----------------------------------------------------------
+
+    def _scheduler_crash(self) -> None:
+        self.rng.choice(self.world.schedulers).crash()
+
+    def _scheduler_pause(self) -> None:
+        self.rng.choice(self.world.schedulers).pause(self._duration(40.0))
+
     # ---- the network ---------------------------------------------------------------------------------------
 
     def _break(self) -> None:

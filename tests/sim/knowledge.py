@@ -5,6 +5,7 @@ Owns all that `moves`, `told` and `witness` judge by; judges nothing itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from eventmq.broker.policy import Policy
@@ -63,6 +64,7 @@ class Knowledge:
     Attributes:
         jobs: All jobs as they stood after the last turn.
         turns: Turns judged.
+        accepted: How often each job was new in the store.
         heard: When the Router last read anything of a manager, by its name.
     """
 
@@ -72,6 +74,7 @@ class Knowledge:
         self.truth = truth
         self.jobs: dict[str, View] = {}
         self.turns = 0
+        self.accepted = Counter[str]()
         self.orders = Orders(disk, truth)
         self.keys = Keys(timeline, disk, truth)
         self.heard: dict[str, float] = {}

@@ -19,9 +19,10 @@ from eventmq.store.database import Database
 from eventmq.store.retention import Retention
 from eventmq.workers.session import SessionV2
 from eventmq.workers.stops import Stops
+from sim import schedule_mistakes
 from sim.planted import PLANTED, Method, nothing, plant, planted
 
-__all__ = ["PLANTED", "planted"]
+__all__ = ["PLANTED", "planted", "schedule_mistakes"]
 
 # ---- keys ----------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Moves(Knowledge):
     def _added(self, before: dict[str, View]) -> list[str]:
         """The jobs that are new, in order of acceptance. Whose id was forgotten, that may be another one now."""
         added = sorted(self.jobs.keys() - before.keys(), key=self.disk.seq_of)
+        self.accepted.update(added)
         for id in added:
             if id in self.truth.forgotten:
                 self.truth.plans[id].job = self.disk.job_of(id)

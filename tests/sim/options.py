@@ -17,10 +17,15 @@ PROFILES: dict[str, tuple[int, tuple[str, ...]]] = {
     "disk": (2, ("disk_full", "slow_disk", "router_crash")),
     "operators": (2, ("router_crash", "router_stop", "break", "disk_full", "manager_crash")),
     "everything": (5, ()),
+    "schedulers": (
+        0,
+        ("scheduler_crash", "scheduler_pause", "router_crash", "router_pause", "break", "cut", "wall_jump"),
+    ),
 }
-"""Name → (share of the seeds, what may go wrong). `everything` draws its faults from all."""
+"""Name → (share of the seeds, what may go wrong). `everything` draws its faults from all; schedules are only in worlds
+that are asked for by their profile."""
 
-FAULTS = (*dict.fromkeys(kind for _, kinds in PROFILES.values() for kind in kinds), "repeat")
+FAULTS = (*dict.fromkeys(kind for share, kinds in PROFILES.values() if share for kind in kinds), "repeat")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Options:
         results_max: And how many of them.
         dead_max: How many dead ones, besides.
         high_water: Messages of one direction of a connection that may be under way.
+        schedules: How many there are, and two schedulers for them if any.
         sqlite: The store is a real SQLite file.
     """
 
@@ -111,6 +117,7 @@ class Options:
     results_max: int
     dead_max: int
     high_water: int
+    schedules: int
     sqlite: bool = field(default=False)
 
     def __str__(self) -> str:
@@ -167,5 +174,6 @@ def draw(seed: int, profile: str = "") -> Options:
         results_max=more.choice((100_000, 100_000, 30, 3)),
         dead_max=more.choice((100_000, 100_000, 2)),
         high_water=more.choice((10_000, 10_000, 10_000, 20, 4)),
+        schedules=3 if profile == "schedulers" else 0,
         sqlite=rng.random() < (0.5 if profile == "disk" else 0.02),
     )

@@ -32,6 +32,7 @@ from sim.network import Network
 from sim.operator import OperatorProcess
 from sim.options import Options, draw
 from sim.router import RouterProcess
+from sim.schedules import Planner, SchedulerProcess
 from sim.timeline import Timeline, Trace, Violation
 from sim.truth import Plan, Truth
 from sim.witness import Witness
@@ -80,15 +81,17 @@ class World:
         self.managers = [self._manager(number, workers) for number, workers in enumerate(options.managers)]
         self.clients = self._clients()
         self.operators = [self._operator()] if options.order_every_s else []
+        self.schedulers = [SchedulerProcess(f"scheduler{n}", self) for n in range(2)] if options.schedules else []
+        self.planners = [Planner(self)] if options.schedules else []
         self.router.boot()
         for process in self.peers:
             process.boot()
         self.faults = Faults(self)
 
     @property
-    def peers(self) -> list[ManagerProcess | ClientProcess | OperatorProcess]:
+    def peers(self) -> list[ManagerProcess | ClientProcess | OperatorProcess | SchedulerProcess | Planner]:
         """Everybody but the Router."""
-        return [*self.managers, *self.clients, *self.operators]
+        return [*self.managers, *self.clients, *self.operators, *self.schedulers, *self.planners]
 
     def rng(self, purpose: str) -> Random:
         """A source of its own for each part, so that a change in one does not change all others."""
