@@ -320,6 +320,33 @@ def test_a_stuck_worker_gets_nothing_until_it_has_finished(manager: Manager) -> 
     assert 1 in manager.given()
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_worker_that_gave_back_all_it_had_gets_work_again(manager: Manager, trained: bool) -> None:
+    """They were called off before the first of them began."""
+    if trained:
+        manager.train()
+    manager.request(4 if trained else 2)
+    for worker, jobs in manager.given().items():
+        kill(manager, *jobs)
+        manager.returned(worker, *jobs)
+    assert set(told(manager).values()) == {"returned"}
+    manager.request(2)
+    assert manager.given().keys() == {1, 2}
+
+
+def test_a_worker_that_ended_its_job_before_its_return_arrives_is_not_stuck(manager: Manager) -> None:
+    manager.train()
+    manager.request(4)
+    given = manager.given()
+    manager.done(1, given[1][0])
+    manager.returned(1, given[1][1])
+    manager.done(2, *given[2])
+    manager.given()
+    manager.turn(backlog.WAIT_S * 2)
+    manager.request(8)
+    assert manager.given().keys() == {1, 2}
+
+
 def test_what_nobody_here_can_take_goes_back_to_the_router(manager: Manager) -> None:
     manager.train()
     manager.request(4)
@@ -781,7 +808,7 @@ def test_draining_tells_the_workers_and_a_job_that_asks_for_a_retry_is_handed_ou
         del manager.boards[worker]
         manager.foreman.on_event(worker, messages.Done([outcome]), manager.now)
     manager.turn()
-    assert told(manager) == {first.id: "returned", second.id: "retry"}, "who wants a delay wants a retry"
+    assert told(manager) == {first.id: "interrupted", second.id: "retry"}, "who wants a delay wants a retry"
 
 
 def test_progress_is_passed_on_the_latest_of_each_turn(manager: Manager) -> None:

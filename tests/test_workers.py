@@ -220,6 +220,38 @@ def test_a_board_tells_what_ran_and_what_had_ended() -> None:
     manager.close()
 
 
+def test_no_job_is_seen_with_the_start_of_the_one_before_it() -> None:
+    """Who looks is held up in the middle of it, and the worker goes on: a timeout would count from the wrong start."""
+    fd = Board.create()
+    worker, manager = Board(fd), Board(fd)
+    os.close(fd)
+    worker.begin(5, 12.5)
+    seen = []
+
+    class Slow:
+        """The times on the board, for one who is slow to read what stands beside them."""
+
+        def __init__(self, times: Any) -> None:
+            self.times = times
+
+        def __getitem__(self, index: int) -> Any:
+            value = self.times[index]
+            if not seen:
+                seen.append(value)
+                worker.end(v2.pack(Outcome("a", 5, "succeeded", b"\x01")))
+                worker.begin(6, 99.5)
+            return value
+
+        def release(self) -> None:
+            self.times.release()
+
+    manager._times = Slow(manager._times)  # type: ignore[assignment]
+    assert manager.running() in ((5, 12.5), (6, 99.5))
+    assert seen == [12.5]
+    worker.close()
+    manager.close()
+
+
 def test_a_board_has_room_for_the_largest_outcome() -> None:
     fd = Board.create()
     board = Board(fd)
@@ -445,12 +477,20 @@ def test_sigkill_charges_the_running_job_only(
 
 
 def test_the_board_of_a_dead_worker_tells_what_was_never_sent(tmp_path: Path) -> None:
+    """Within a millisecond of their end outcomes are on the board only; not every try is so fast."""
+    for number in range(20):
+        if _dies_in_its_third_job(tmp_path / f"marks-{number}"):
+            return
+    raise AssertionError("nothing was on the board")
+
+
+def _dies_in_its_third_job(marks: Path) -> set[int]:
+    """The jobs on the board of a worker that was killed in its third one of four."""
     process = WorkerProcess(messages.Setup([*sys.path, str(Path(__file__).parent)], ["fakejobs"]))
     try:
         wait_until(lambda: process.channel.receive() or None, "ready")
-        path = str(tmp_path / "marks")
         jobs = [
-            Job(f"j{lease}", "q", "fakejobs.mark", calls.pack_call([path, lease == 3], {}), lease=lease)
+            Job(f"j{lease}", "q", "fakejobs.mark", calls.pack_call([str(marks), lease == 3], {}), lease=lease)
             for lease in (1, 2, 3, 4)
         ]
         process.channel.send(messages.encode(messages.Run(jobs)))
@@ -461,9 +501,9 @@ def test_the_board_of_a_dead_worker_tells_what_was_never_sent(tmp_path: Path) ->
         running = process.board.running()
         assert code == -signal.SIGKILL
         assert sent | on_board == {1, 2}
-        assert on_board, "within a millisecond of their end outcomes are on the board only"
         assert running is not None
         assert running[0] == 3
+        return on_board
     finally:
         process.close()
 

@@ -99,8 +99,12 @@ class Board:
 
     def running(self) -> tuple[int, float] | None:
         """Lease and start of the job that runs."""
-        started = self._times[1]
-        return (self._words[0], started) if started else None
+        words = self._words
+        while True:
+            lease = words[0]
+            started = self._times[1]
+            if words[0] == lease:  # else the next job began meanwhile, and these are of two
+                return (lease, started) if started else None
 
     @property
     def unwanted(self) -> int:

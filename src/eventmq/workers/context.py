@@ -61,7 +61,7 @@ class CurrentJob(NamedTuple):
         """Whether it is to stop soon: it was cancelled, or its job manager drains.
 
         A job that was cancelled just ends; nobody looks at how. One whose manager drains may go on to its end within
-        `drain_s`, or `raise Retry`: then it is handed out again, and that uses up no retry.
+        `drain_s`, or `raise Retry` without a delay: then it is handed out again, and that uses up no retry.
         """
         return host is not None and host.should_stop(self.lease)
 

@@ -166,7 +166,7 @@ class Pool:
             runs += 1
             total_s += outcome.run_s
             if self.draining and _wants_another(outcome, job):
-                outcome = Outcome(outcome.id, outcome.lease, "returned", run_s=outcome.run_s)
+                outcome = Outcome(outcome.id, outcome.lease, "interrupted", b"", outcome.failure, outcome.run_s)
             finished.append(outcome)
         if runs:
             self.lookahead.learn(name, runs, total_s)
@@ -177,9 +177,10 @@ class Pool:
             worker.alone = False
 
     def _on_returned(self, worker: Worker, leases: list[int], now: float) -> None:
-        worker.stuck = bool(worker.jobs)
         jobs = [job for lease in leases if (job := worker.jobs.pop(lease, None)) is not None]
         worker.taken -= len(jobs)
+        worker.stuck = bool(worker.jobs)  # what it was to be stuck on may have ended meanwhile
+        worker.alone = worker.alone and worker.stuck
         self._requeue(jobs, now)
 
     def _requeue(self, jobs: list[Job], now: float) -> None:
