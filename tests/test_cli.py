@@ -257,6 +257,13 @@ def test_a_port_in_use_and_a_locked_store_are_sentences(start: Callable[..., Com
     assert first.end(signal.SIGTERM) == OK
 
 
+def test_the_first_router_makes_the_folder_of_the_default_store(start: Callable[..., Command], tmp_path: Path) -> None:
+    first = start("router", *flags_of(system.scratch_addresses()))
+    first.says("listening")
+    assert (tmp_path / "state" / "eventmq").stat().st_mode & 0o777 == 0o700
+    assert first.end(signal.SIGTERM) == OK
+
+
 # ---- a system in one terminal --------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ from eventmq.logs import Limited, setup
 from eventmq.net.signals import Wakeup
 from eventmq.net.sockets import RouterSockets
 from eventmq.protocol import v1
-from eventmq.settings import Settings, load
+from eventmq.settings import Settings, load, make_default_folder
 from eventmq.store.base import Store
 from eventmq.store.open import open_store
 
@@ -236,6 +236,7 @@ def run(settings: Settings) -> int:
         SettingsError: An address cannot be bound.
         StoreError: The store cannot be opened, or failed.
     """
+    make_default_folder(settings.store)
     store = open_store(settings.store, settings.durability)
     try:
         router = Router(

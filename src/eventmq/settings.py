@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,6 +64,13 @@ def default_store(environ: Mapping[str, str] = os.environ) -> str:
     else:
         folder = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "eventmq"
     return f"sqlite:///{folder / 'eventmq.db'}"
+
+
+def make_default_folder(store: str) -> None:
+    """Makes the folder of the default store. Any other may be a disk that is not mounted yet, and is not made up."""
+    if store == default_store():
+        with suppress(OSError):  # opening the store says what is missing
+            Path(store.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def cores() -> int:
