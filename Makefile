@@ -8,6 +8,7 @@
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
+#   make load     a million waiting jobs, fifty managers on busy cores
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench faults soak fuzz strace
+.PHONY: demo test check lint format clean sim bench faults soak fuzz load strace
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -49,6 +50,9 @@ N ?= 1000000
 
 fuzz: $(INSTALLED)
 	$(THOROUGH) -m fuzz --messages $(N)
+
+load: $(INSTALLED)
+	$(THOROUGH) -m load
 
 # The tests need it to make faults between a process and its kernel; without it they are skipped, which in CI is a failure.
 strace:

@@ -69,6 +69,13 @@ def test_what_is_nested_too_deeply_or_too_large_a_number_is_malformed(
     assert serves(world)
 
 
+def test_a_retry_count_without_end_is_malformed(world: World) -> None:
+    call = json.dumps(["run", {"path": "a", "callable": "b"}])
+    world.turn((FRONTEND, [b"peer", *v1.encode(b"REQUEST", "id", "q", f"retry-count:{10**30}", call)]))
+    assert world.router.refusals == {"malformed": 1}
+    assert serves(world)
+
+
 def test_options_that_are_no_text_are_refused(world: World) -> None:
     (refusal,) = world.enqueue(job("a", options=b"\x81\xa9tim\xe5out_s\x05")).refusals
     assert (refusal.id, refusal.reason) == ("a", "invalid_job")

@@ -234,10 +234,10 @@ class System:
         self._journals += 1
         return Journal(self.folder / f"journal-{self._journals}")
 
-    def ask(self, command: str, timeout_s: float = 5.0) -> Any:
+    def ask(self, command: str, timeout_s: float = 5.0, **params: Any) -> Any:
         """What the Router answers on its administrative socket."""
         with Admin(self.administrative, timeout_s) as admin:
-            return admin.ask(command)
+            return admin.ask(command, **params)
 
     def answers(self) -> bool:
         try:

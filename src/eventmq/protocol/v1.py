@@ -96,11 +96,13 @@ def parse_headers(frame: str) -> Headers:
                 case "reply-requested" | "guarantee" | "nohaste":
                     found[key.replace("-", "_")] = True
                 case "retry-count" | "run_count":
-                    found[key.replace("-", "_")] = int(value)
+                    found[key.replace("-", "_")] = number = int(value)
+                    if number.bit_length() > 63:
+                        raise ValueError
                 case "timeout":
                     found["timeout_s"] = float(value)
         except ValueError as error:
-            raise InvalidMessageError(f"header {part!r}: expected a number after the colon") from error
+            raise InvalidMessageError(f"header {part!r}: expected a number (63 bits at most) after it") from error
     return Headers(**found)
 
 
