@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
+from eventmq import limits
 from eventmq.broker.core import Handler, Handlers
-from eventmq.broker.operators import Operators
+from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Selection, SomeJobs
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -24,21 +26,26 @@ HANDLERS: Handlers = {
     (v1.VERSION, b"ROUTER_SHOW_SCHEDULERS"): Handler("on_show_schedulers"),
     (v1.VERSION, b"HELLO"): Handler("on_hello"),
     (v1.VERSION, b"DISCONNECT"): Handler("on_admin_disconnect"),
-    (v2.VERSION, b"STATUS"): Handler("ask_status", v2.Question),
-    (v2.VERSION, b"WORKERS"): Handler("ask_workers", v2.Question),
-    (v2.VERSION, b"SCHEDULERS"): Handler("ask_schedulers", v2.Question),
-    (v2.VERSION, b"QUEUES"): Handler("ask_queues", v2.Question),
-    (v2.VERSION, b"PAUSE"): Handler("ask_pause", v2.Question),
-    (v2.VERSION, b"RESUME"): Handler("ask_resume", v2.Question),
-    (v2.VERSION, b"DRAIN"): Handler("ask_drain", v2.Question),
-    (v2.VERSION, b"LIMIT"): Handler("ask_limit", v2.Question),
-    (v2.VERSION, b"JOBS"): Handler("ask_jobs", v2.Question),
-    (v2.VERSION, b"JOB"): Handler("ask_job", v2.Question),
-    (v2.VERSION, b"REQUEUE"): Handler("ask_requeue", v2.Question),
-    (v2.VERSION, b"PURGE"): Handler("ask_purge", v2.Question),
-    (v2.VERSION, b"CANCEL"): Handler("ask_cancel", v2.Question),
     (v2.VERSION, b"DRAIN_MANAGER"): Handler("ask_drain_manager", v2.Question),
     (v2.VERSION, b"DISCONNECT"): Handler("ask_disconnect", v2.Question),
+}
+QUESTIONS = {
+    b"STATUS": Asked("status"),
+    b"WORKERS": Asked("show_workers"),
+    b"SCHEDULERS": Asked("show_schedulers"),
+    b"QUEUES": Asked("show_queues"),
+    b"PAUSE": Asked("pause", OneQueue),
+    b"RESUME": Asked("resume", OneQueue),
+    b"DRAIN": Asked("drain", OneQueue),
+    b"LIMIT": Asked("limit", Bound),
+    b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
+    b"JOB": Asked("show_job", OneJob),
+    b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
+    b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
+    b"CANCEL": Asked("cancel_jobs", SomeJobs, limits.TURN_ANSWERS),
+}
+HANDLERS |= {
+    (v2.VERSION, command): Handler("on_question", v2.Question, (asked,)) for command, asked in QUESTIONS.items()
 }
 
 
@@ -161,18 +168,6 @@ class Administrative(Operators):
         self.on_disconnect(msgid, msg)
 
     # ---- eMQP/2.0 ------------------------------------------------------------------------------------
-
-    def ask_status(self, sender: PeerId, body: v2.Question) -> None:
-        """STATUS."""
-        self.answer(sender, body, self.status)
-
-    def ask_workers(self, sender: PeerId, body: v2.Question) -> None:
-        """WORKERS."""
-        self.answer(sender, body, self.show_workers)
-
-    def ask_schedulers(self, sender: PeerId, body: v2.Question) -> None:
-        """SCHEDULERS."""
-        self.answer(sender, body, self.show_schedulers)
 
     def ask_drain_manager(self, sender: PeerId, body: v2.Question) -> None:
         """DRAIN_MANAGER {manager: name}: those of this name finish what they run and leave; repeating it is harmless.

@@ -32,10 +32,15 @@ from eventmq.store.base import Record, Store
 
 
 class Handler(NamedTuple):
-    """What to do with one command: the type of its eMQP/2.0 body (None: eMQP/1.0 frames), and the method's name."""
+    """What to do with one command: the type of its eMQP/2.0 body (None: eMQP/1.0 frames), and the method's name.
+
+    Attributes:
+        more: What else the method is given.
+    """
 
     method: str
     body: type[v2.Body] | None = None
+    more: tuple[Any, ...] = ()
 
 
 Handlers = dict[tuple[bytes, bytes], Handler]
@@ -293,7 +298,7 @@ class Core(ABC):
             body = v2.decode(frames[4], handler.body)
         except msgspec.MsgspecError as error:
             raise InvalidMessageError(f"the body of {command.decode()}: {error}") from error
-        getattr(self, handler.method)(frames[0], body)
+        getattr(self, handler.method)(frames[0], body, *handler.more)
 
     def refuse(self, socket: str, frames: list[bytes], error: InvalidMessageError) -> None:
         """Counts and notes a message that was not understood, and tells a peer that speaks eMQP/2.0."""

@@ -12,7 +12,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,15 +23,28 @@ from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Selection, SomeJobs, params_of
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Selection, SomeJobs, params_of
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line, Page, Wanted
 
 REQUEUABLE = TRANSITIONS["requeue"][0]
 
 
+class Asked(NamedTuple):
+    """A question: the method that answers it, the type of its params (None: there are none), what it costs in rows."""
+
+    method: str
+    params: type[Params] | None = None
+    cost: int = 1
+
+
 class Operators(Core):
     """Handlers of the administrative socket that concern jobs and queues."""
+
+    def on_question(self, sender: PeerId, body: v2.Question, asked: Asked) -> None:
+        """A question of eMQP/2.0."""
+        method, kind = getattr(self, asked.method), asked.params
+        self.answer(sender, body, method if kind is None else lambda: method(params_of(body, kind)), asked.cost)
 
     def answer(self, sender: PeerId, question: v2.Question, answer: Callable[[], Any], cost: int = 1) -> None:
         """Answers behind the commit of this turn, when memory and store agree; or refuses, with the sentence of the
@@ -51,34 +64,14 @@ class Operators(Core):
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
-    def ask_jobs(self, sender: PeerId, body: v2.Question) -> None:
-        """JOBS."""
-        self.answer(sender, body, lambda: self.list_jobs(params_of(body, Selection)), limits.TURN_ANSWERS)
-
-    def ask_job(self, sender: PeerId, body: v2.Question) -> None:
-        """JOB."""
-        self.answer(sender, body, lambda: self.show_job(params_of(body, OneJob).id))
-
-    def ask_requeue(self, sender: PeerId, body: v2.Question) -> None:
-        """REQUEUE."""
-        self.answer(sender, body, lambda: self.requeue(params_of(body, Selection)), limits.TURN_ANSWERS)
-
-    def ask_purge(self, sender: PeerId, body: v2.Question) -> None:
-        """PURGE."""
-        self.answer(sender, body, lambda: self.purge(params_of(body, Selection)), limits.TURN_ANSWERS)
-
-    def ask_cancel(self, sender: PeerId, body: v2.Question) -> None:
-        """CANCEL, as a client's."""
-        self.answer(sender, body, lambda: self._cancel(params_of(body, SomeJobs).ids), limits.TURN_ANSWERS)
-
     def list_jobs(self, selection: Selection) -> dict[str, Any]:
         """One page of a list, newest first."""
         page = self._browse(selection, self.wall)
         return {"jobs": [self._row(line) for line in page.lines], "next": page.before or None}
 
-    def show_job(self, id: str) -> dict[str, Any] | None:
+    def show_job(self, params: OneJob) -> dict[str, Any] | None:
         """Everything about one job."""
-        record = self.ledger.find([id]).get(id)
+        record = self.ledger.find([params.id]).get(params.id)
         if record is None:
             return None
         return self.describe(record) | {
@@ -121,6 +114,10 @@ class Operators(Core):
             raise InvalidMessageError(f"PURGE wants ids, a state out of {states}, or a queue and the state waiting")
         self._note_act(f"{gone} jobs purged", gone)
         return {"purged": gone, "next": page.before or None}
+
+    def cancel_jobs(self, params: SomeJobs) -> dict[str, str]:
+        """Some jobs are not to run, as by a client's CANCEL; what became of each."""
+        return self._cancel(params.ids)
 
     def _cancel(self, ids: list[str]) -> dict[str, str]:
         return {id: self.ledger.cancel(id, self.wall) for id in dict.fromkeys(ids)}
@@ -206,32 +203,22 @@ class Operators(Core):
 
     # ---- queues --------------------------------------------------------------------------------------
 
-    def ask_queues(self, sender: PeerId, body: v2.Question) -> None:
-        """QUEUES."""
-        self.answer(sender, body, self.show_queues)
+    def pause(self, params: OneQueue) -> dict[str, Any]:
+        """Nothing of the queue is handed out; what runs goes on."""
+        return self._say(params.queue, "paused", paused=True)
 
-    def ask_pause(self, sender: PeerId, body: v2.Question) -> None:
-        """PAUSE: nothing of the queue is handed out; what runs goes on."""
-        self.answer(sender, body, lambda: self._say(params_of(body, OneQueue).queue, "paused", paused=True))
+    def resume(self, params: OneQueue) -> dict[str, Any]:
+        """Neither paused nor drained any longer."""
+        return self._say(params.queue, "resumed", paused=False, draining=False)
 
-    def ask_resume(self, sender: PeerId, body: v2.Question) -> None:
-        """RESUME: neither paused nor drained any longer."""
-        no = {"paused": False, "draining": False}
-        self.answer(sender, body, lambda: self._say(params_of(body, OneQueue).queue, "resumed", **no))
+    def drain(self, params: OneQueue) -> dict[str, Any]:
+        """The queue takes no new jobs; what it has is handed out."""
+        return self._say(params.queue, "draining", draining=True)
 
-    def ask_drain(self, sender: PeerId, body: v2.Question) -> None:
-        """DRAIN: the queue takes no new jobs; what it has is handed out."""
-        self.answer(sender, body, lambda: self._say(params_of(body, OneQueue).queue, "draining", draining=True))
-
-    def ask_limit(self, sender: PeerId, body: v2.Question) -> None:
-        """LIMIT: how many jobs may wait in the queue."""
-
-        def limit() -> dict[str, Any]:
-            bound = params_of(body, Bound)
-            text = "bound as the settings say" if bound.jobs_max is None else f"bound to {bound.jobs_max} waiting jobs"
-            return self._say(bound.queue, text, jobs_max=bound.jobs_max)
-
-        self.answer(sender, body, limit)
+    def limit(self, params: Bound) -> dict[str, Any]:
+        """How many jobs may wait in the queue."""
+        text = "bound as the settings say" if params.jobs_max is None else f"bound to {params.jobs_max} waiting jobs"
+        return self._say(params.queue, text, jobs_max=params.jobs_max)
 
     def _say(self, queue: str, text: str, **what: Any) -> dict[str, Any]:
         self.ledger.say(queue, **what)
