@@ -182,23 +182,16 @@ class Operators(Core):
     def _row(self, line: Line) -> dict[str, Any]:
         """One job in a list; the words are those of INFO. Times are wall times, or None."""
         lease = self.ledger.leases.get(line.id)
-        return {
-            "id": line.id,
+        row = line._asdict()
+        del row["seq"]
+        return row | {
             "state": RUNNING if lease else line.state,
-            "queue": line.queue,
-            "name": line.name,
-            "priority": line.priority,
-            "attempt": line.attempt,
-            "failures": line.failures,
-            "crashes": line.crashes,
             "due": line.due if line.state == DELAYED and not lease else None,
-            "created": line.created,
             "started": self.started_at(lease[2]) if lease else None,
             "finished": line.finished or None,
             "run_s": line.run_s if line.finished else None,
             "worker": lease[1].incarnation.name if lease else line.worker or None,
             "error": line.error or None,
-            "payload_bytes": line.payload_bytes,
         }
 
     # ---- queues --------------------------------------------------------------------------------------

@@ -200,10 +200,7 @@ class Changes:
     facts: dict[str, bytes | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return any((
-            self.added, self.ended, self.spilled, self.delayed, self.moved,
-            self.paged_out, self.put_off, self.paged_in, self.released, self.facts, self.requeued, self.forgotten,
-        ))  # fmt: skip
+        return any(map(self.__getattribute__, self.__slots__))
 
 
 class Snapshot(NamedTuple):
