@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventmq import limits
-from eventmq.broker.core import Core, Handler, Handlers
+from eventmq.broker.core import Handler, Handlers
 from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
+from eventmq.broker.scheduling import Scheduling
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
 from eventmq.protocol.arguments import UNSENDABLE
@@ -36,7 +37,7 @@ HANDLERS: Handlers = {
 }
 
 
-class Backend(Core):
+class Backend(Scheduling):
     """Handlers of the backend."""
 
     def process_worker_message(self, msg: list[bytes]) -> None:

@@ -372,20 +372,8 @@ class Core(ABC):
             raise InvalidMessageError(f"there are {peers} peers already", "too_large")
 
     @abstractmethod
-    def add_scheduler(self, scheduler_id: PeerId) -> None:
-        """A scheduler has come."""
-
-    @abstractmethod
     def forget_scheduler(self, scheduler_id: PeerId) -> None:
         """A scheduler is gone."""
-
-    @abstractmethod
-    def clean_up_dead_schedulers(self) -> None:
-        """Forgets the schedulers that are silent."""
-
-    @abstractmethod
-    def beat_schedulers(self) -> None:
-        """A heartbeat to every scheduler whose time for one has come."""
 
     def drain_manager(self, manager: Manager) -> None:
         """Tells a manager to finish what it runs, give back the rest, and leave."""
