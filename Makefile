@@ -5,6 +5,7 @@
 #   make check    format, lint, types, tests, tidiness
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
+#   make bench-schedules   how late 10,000 schedules a minute run, and what they cost (two minutes)
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench faults soak fuzz load strace
+.PHONY: demo test check lint format clean sim bench bench-schedules faults soak fuzz load strace
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -33,6 +34,9 @@ FIRST ?= 1
 sim: $(INSTALLED)
 	@PYTHONPATH=tests $(BIN)/python -m sim $(if $(SEED),--seed $(SEED) --plant "$(PLANT)",--seeds $(SEEDS) --first $(FIRST)) \
 		--profile "$(PROFILE)"
+
+bench-schedules: $(INSTALLED)
+	@$(BIN)/python bench/schedules.py
 
 bench: $(INSTALLED)
 	@$(BIN)/python bench/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \

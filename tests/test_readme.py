@@ -32,6 +32,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("EVENTMQ_", "EMQ_"))}
     ours = {f"EVENTMQ_{name.upper()}": at for name, at in addresses.items()}
     ours["EVENTMQ_WORKER_ADDR"] = addresses["backend_addr"]
+    ours["EVENTMQ_SCHEDULER_ADDR"] = addresses["frontend_addr"]
     ours["EVENTMQ_STORE"] = f"sqlite:///{tmp_path}/jobs.db"
     return kept | ours | {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
 
@@ -76,9 +77,10 @@ def test_everything_in_one_terminal(tmp_path: Path, environ: dict[str, str], sta
 
 
 def test_the_names_of_the_2020_release(tmp_path: Path, environ: dict[str, str], start: Start) -> None:
-    router, manager, status = SHELL[2:]
+    router, manager, scheduler, status = SHELL[2:]
     start(router)
     start(manager)
+    start(scheduler)
     assert typed(SHELL[1], tmp_path, environ).startswith("5\n")
     assert "job managers" in typed(status, tmp_path, environ)
 
@@ -90,3 +92,14 @@ def test_the_longer_example_is_right(tmp_path: Path) -> None:
         [sys.executable, "-m", "mypy", "--strict", "more.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_schedules_are_right(tmp_path: Path, environ: dict[str, str], start: Start) -> None:
+    (tmp_path / "more.py").write_text(PYTHON[2])
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "more.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+    start(SHELL[2])
+    ours = environ | {"EMQ_BROKER_ADDR": environ["EVENTMQ_FRONTEND_ADDR"]}
+    subprocess.run([sys.executable, "more.py"], cwd=tmp_path, env=ours, check=True)

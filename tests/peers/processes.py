@@ -170,6 +170,10 @@ class Site:
         """Our job manager."""
         return self._ours("jobmanager", {"EVENTMQ_WORKER_ADDR": self.backend, **settings}, *flags)
 
+    def scheduler(self, **settings: str) -> Process:
+        """Our scheduler."""
+        return self._ours("scheduler", {"EVENTMQ_SCHEDULER_ADDR": self.frontend, **settings})
+
     def client(self, code: str) -> str:
         """What a script for our client wrote."""
         return self._script(Path(sys.executable), code)

@@ -14,52 +14,21 @@ from eventmq.protocol.scheduling import Assignment, Tick
 from eventmq.schedules import due as dues
 
 
-class _Task:
-    """One schedule.
-
-    Attributes:
-        coming: The next due times, one more than a tick tells; so each run costs one step of the calendar.
-        number: Of its place in the order; places with other numbers are void.
-    """
-
-    __slots__ = ("assignment", "coming", "number")
-
-    def __init__(self, assignment: Assignment) -> None:
-        self.assignment = assignment
-        self.coming: list[float] = []
-        self.number = 0
-
-    def look(self, due: float | None) -> None:
-        """Its next run is at `due`; None = there is none."""
-        self.coming = [] if due is None else [due]
-        self._fill()
-
-    def step(self) -> None:
-        """The first of the coming times has been."""
-        self.assignment.last = self.coming.pop(0)
-        self._fill()
-
-    def _fill(self) -> None:
-        rule = self.assignment.rule
-        missing = rule.overdue + 2 - len(self.coming)
-        if self.coming and missing > 0:
-            self.coming += islice(dues.times(rule, self.assignment.anchor, self.coming[-1]), missing)
-
-
 class Agenda:
     """The schedules of one scheduler."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, _Task] = {}
+        self._assignments: dict[str, Assignment] = {}
+        self._places: dict[str, int] = {}  # by schedule: the number of its place in the order; others are void
         self._order: list[tuple[float, int, str]] = []
         self._numbers = 0
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._assignments)
 
     def clear(self) -> None:
         """Nothing is to be done any more."""
-        self._tasks.clear()
+        self._assignments.clear()
         self._order.clear()
 
     def put(self, assignment: Assignment, wall: float) -> None:
@@ -69,64 +38,53 @@ class Agenda:
             InvalidSchedule: This machine knows no such time zone.
         """
         self.remove(assignment.id)
-        task = _Task(assignment)
-        task.look(self._next(assignment, wall))
-        self._tasks[assignment.id] = task
-        self._plan(task)
+        self._plan(assignment, self._next(assignment, wall))
+        self._assignments[assignment.id] = assignment
 
     def remove(self, id: str) -> None:
         """A schedule that is not ours any longer."""
-        self._tasks.pop(id, None)
+        self._assignments.pop(id, None)
 
     def take_due(self, wall: float, limit: int) -> list[Tick]:
         """The ticks whose time has come, earliest first, at most `limit` of them."""
         ticks: list[Tick] = []
         while self._order and self._order[0][0] <= wall and len(ticks) < limit:
             _, number, id = heappop(self._order)
-            task = self._tasks.get(id)
-            if task is None or task.number != number:
+            assignment = self._assignments.get(id)
+            if assignment is None or self._places[id] != number:
                 continue
-            assignment = task.assignment
-            if not dues.in_time(assignment.rule, id, task.coming[0], wall):
-                task.look(self._next(assignment, wall))
-            if task.coming and dues.runs_at(assignment.rule, id, task.coming[0]) <= wall:
-                ticks.append(Tick(id, assignment.token, task.coming[0], task.coming[1:]))
-            else:
-                self._plan(task)
+            due = self._next(assignment, wall)  # asked again: it may have become too late meanwhile
+            if due is None or dues.runs_at(assignment.rule, id, due) > wall:
+                self._plan(assignment, due)
+                continue
+            coming = islice(dues.times(assignment.rule, assignment.anchor, due), assignment.rule.overdue + 1)
+            ticks.append(Tick(id, assignment.token, due, list(coming)))
         return ticks
 
     def done(self, tick: Tick) -> None:
         """The Router has dealt with a tick: on to the next."""
-        task = self._task_of(tick)
-        if task is not None:
-            task.step()
-            self._plan(task)
+        assignment = self._assignments.get(tick.schedule)
+        if assignment is not None and assignment.token == tick.token and assignment.last < tick.due:
+            assignment.last = tick.due
+            self._plan(assignment, next(iter(tick.ahead), None))
 
     def again(self, tick: Tick, when: float) -> None:
         """The Router could not take a tick: once more at wall time `when`."""
-        task = self._task_of(tick)
-        if task is not None:
-            self._place(task, when)
+        self._place(tick.schedule, when)
 
     @property
     def next_time(self) -> float | None:
         """Wall time at which something may be due."""
         return self._order[0][0] if self._order else None
 
-    def _task_of(self, tick: Tick) -> _Task | None:
-        """The task that a tick under way is of, unless it was changed meanwhile."""
-        task = self._tasks.get(tick.schedule)
-        same = task is not None and task.assignment.token == tick.token and task.coming[:1] == [tick.due]
-        return task if same else None
-
     def _next(self, assignment: Assignment, wall: float) -> float | None:
         return dues.next_run(assignment.rule, assignment.id, assignment.anchor, assignment.last, wall)
 
-    def _plan(self, task: _Task) -> None:
-        if task.coming:
-            self._place(task, dues.runs_at(task.assignment.rule, task.assignment.id, task.coming[0]))
+    def _plan(self, assignment: Assignment, due: float | None) -> None:
+        if due is not None:
+            self._place(assignment.id, dues.runs_at(assignment.rule, assignment.id, due))
 
-    def _place(self, task: _Task, when: float) -> None:
+    def _place(self, id: str, when: float) -> None:
         self._numbers += 1
-        task.number = self._numbers
-        heappush(self._order, (when, task.number, task.assignment.id))
+        self._places[id] = self._numbers
+        heappush(self._order, (when, self._numbers, id))
