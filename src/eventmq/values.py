@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -62,6 +63,24 @@ def _duration_of_text(text: str) -> float:
     if not _SPANS.fullmatch(text):
         raise ValueError("a duration in seconds, or as 250ms, 10s, 5m, 1h30m, 2d")
     return sum(float(number) * UNIT_S[unit] for number, unit in _SPAN.findall(text))
+
+
+def seconds(name: str, value: Any, error: type[Exception], most: float = float("inf")) -> float:
+    """`duration` of an argument called `name`; if it cannot be, or is more than `most`, `error` says so."""
+    try:
+        found = duration(value)
+        if found > most:
+            raise ValueError(f"{most / UNIT_S['d']:,.0f} days at most")
+    except (ValueError, TypeError) as expected:
+        raise error(f"{name} is {value!r}, expected {expected}") from None
+    return found
+
+
+def moment(name: str, value: Any, error: type[Exception]) -> float:
+    """Wall time of an argument called `name`; if it is no datetime with a time zone, `error` says so."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise error(f"{name} is {value!r}, expected a datetime with a time zone")
+    return value.timestamp()
 
 
 def switch(text: str) -> bool:

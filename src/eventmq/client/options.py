@@ -139,7 +139,7 @@ class JobOptions:
             result_ttl_s=_seconds("result_ttl", self.result_ttl),
             crash_limit=self.crash_limit,
             delay_s=_seconds("countdown", self.countdown) or _seconds("debounce", self.debounce) or 0.0,
-            due=_due(self.eta),
+            due=0.0 if self.eta is None else max(values.moment("eta", self.eta, InvalidJob), 1.0),
             expires_s=_seconds("expires", self.expires),
             soft_timeout_s=_seconds("soft_timeout", self.soft_timeout),
             redeliver=self.redeliver,
@@ -223,14 +223,6 @@ def _check_choice(name: str, value: Any, choices: Any) -> None:
         raise InvalidJob(f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}")
 
 
-def _due(eta: Any) -> float:
-    if eta is None:
-        return 0.0
-    if not isinstance(eta, datetime) or eta.tzinfo is None:
-        raise InvalidJob(f"eta is {eta!r}, expected a datetime with a time zone")
-    return max(eta.timestamp(), 1.0)
-
-
 def _policy(retries: Any) -> Retry:
     if isinstance(retries, Retry):
         return retries
@@ -239,12 +231,4 @@ def _policy(retries: Any) -> Retry:
 
 
 def _seconds(name: str, value: Duration | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = values.duration(value)
-        if seconds > LATER_MAX_S:
-            raise ValueError("a century at most")
-        return seconds
-    except (ValueError, TypeError) as error:
-        raise InvalidJob(f"{name} is {value!r}, expected {error}") from None
+    return None if value is None else values.seconds(name, value, InvalidJob, LATER_MAX_S)

@@ -67,7 +67,12 @@ class Retry(Exception):
             raise InvalidJob(f"Retry(): backoff is {backoff!r}, expected {', '.join(_GROWTH)} or a function")
         self.times = times
         self.delay_s = None if delay is None else _seconds("delay", delay)
-        self._delays_s = _delays(times, backoff, _seconds("base", base), _seconds("cap", cap))
+        self._delays_s = _delays(
+            times,
+            backoff,
+            _seconds("base", base),
+            _seconds("cap", cap),
+        )
         self._jitter = jitter
         self._on = _names("on", on)
         self._not_on = _names("not_on", not_on)
@@ -115,7 +120,4 @@ def _names(name: str, kinds: Any) -> tuple[str, ...]:
 
 
 def _seconds(name: str, value: Seconds) -> float:
-    try:
-        return values.duration(value)
-    except (ValueError, TypeError) as error:
-        raise InvalidJob(f"Retry(): {name} is {value!r}, expected {error}") from None
+    return values.seconds(f"Retry(): {name}", value, InvalidJob)

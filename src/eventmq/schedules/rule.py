@@ -103,7 +103,9 @@ def Every(interval: Duration, /, *, nohaste: bool = False, **timing: Unpack[Timi
     Raises:
         InvalidSchedule: A `ValueError`: something that cannot be.
     """
-    return check(Rule(interval_s=_seconds("interval", interval), nohaste=nohaste, **_plain(timing)))
+    return check(
+        Rule(interval_s=values.seconds("interval", interval, InvalidSchedule), nohaste=nohaste, **_plain(timing))
+    )
 
 
 def Cron(expression: str, /, *, tz: str = "UTC", **timing: Unpack[Timing]) -> Rule:
@@ -221,23 +223,10 @@ def _plain(timing: Timing) -> dict[str, Any]:
         if value is None:
             continue
         if name in ("jitter", "grace"):
-            found[f"{name}_s"] = _seconds(name, value)
+            found[f"{name}_s"] = values.seconds(name, value, InvalidSchedule)
         else:
-            found[name] = _moment(name, value) if name in ("start", "end") else value
+            found[name] = values.moment(name, value, InvalidSchedule) if name in ("start", "end") else value
     return found
-
-
-def _seconds(name: str, value: Any) -> float:
-    try:
-        return values.duration(value)
-    except (ValueError, TypeError) as error:
-        raise InvalidSchedule(f"{name} is {value!r}, expected {error}") from None
-
-
-def _moment(name: str, value: Any) -> float:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise InvalidSchedule(f"{name} is {value!r}, expected a datetime with a time zone")
-    return value.timestamp()
 
 
 # ---- in words ------------------------------------------------------------------------------------------------
