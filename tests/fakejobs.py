@@ -141,6 +141,19 @@ def kill_self() -> None:
 
 
 @job
+def fork(how: str) -> int:
+    """Forks; the child leaves in some way, as if it were a program of its own. The exit code of that child."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "raise":
+        raise ValueError("in the child")
+    if how == "exit":
+        sys.exit(5)
+    return 0
+
+
+@job
 def pid() -> int:
     return os.getpid()
 

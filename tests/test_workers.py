@@ -462,6 +462,17 @@ def test_a_crash_is_told_at_once_with_its_cause(
     assert router.run("add", 1) == 1
 
 
+@pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 5), ("return", 0)])
+def test_a_child_that_a_job_has_forked_is_no_second_worker(
+    router: FakeRouter, manage: Callable[..., Running], how: str, code: int
+) -> None:
+    manage()
+    assert router.run("fork", how) == code
+    leases = [lease for _ in range(10) for lease in router.request(("add", 1)) if router.result(lease)]
+    assert {router.outcomes[lease].state for lease in leases} == {"succeeded"}
+    assert router.repeated == 0
+
+
 def test_sigkill_charges_the_running_job_only(
     router: FakeRouter, manage: Callable[..., Running], tmp_path: Path
 ) -> None:
