@@ -9,7 +9,15 @@ import pytest
 from eventmq.client.exchange import WAIT_IDS_MAX, WINDOW, Exchange
 from eventmq.client.pending import NEVER, Delivery, Query
 from eventmq.errors import BrokerUnavailable, JobRefused, QueueFull
-from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, ROOM_AGAIN_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
+from eventmq.limits import (
+    BATCH_BYTES,
+    BATCH_JOBS_MAX,
+    RESEND_S,
+    ROOM_AGAIN_S,
+    ROOM_JOBS,
+    WAIT_AGAIN_S,
+    WAITS_PER_CLIENT_MAX,
+)
 from eventmq.protocol import v2
 
 numbers = count(1)
@@ -148,6 +156,48 @@ def test_a_queue_that_stays_full_is_given_up_in_time(world: World) -> None:
         assert world.now < began + 31
     assert world.now == pytest.approx(began + 30.1), "with a last try at the end"
     assert isinstance(delivery.error, QueueFull)
+
+
+def test_many_that_found_no_room_try_in_small_numbers_and_in_more_when_there_is_room(world: World) -> None:
+    made = jobs(BATCH_JOBS_MAX + 500)
+    delivery = world.deliver(made, block_for_s=30.0)
+    room = 200
+    sizes = []
+
+    def answer(after_s: float) -> None:
+        nonlocal room
+        for request in requests(world.out(after_s)):
+            sizes.append(len(request.jobs))
+            taken, room = min(room, len(request.jobs)), room - min(room, len(request.jobs))
+            world.ack(request.n, *(v2.Refusal(job.id, "queue_full") for job in request.jobs[taken:]))
+
+    answer(0.0)
+    assert sum(sizes) == len(made)
+    sizes.clear()
+    for _ in range(3):
+        answer(ROOM_AGAIN_S)
+    assert sizes == [ROOM_JOBS] * 3, "and not all of them each time"
+    room = len(made)
+    sizes.clear()
+    answer(ROOM_AGAIN_S)
+    while not delivery.done:
+        answer(0.0)
+    assert sizes[0] == ROOM_JOBS
+    assert sizes == sorted(sizes) or len(sizes) < 6, "all the rest at once, in few messages"
+    assert sum(sizes) == len(made) - 200
+    assert delivery.error is None
+
+
+def test_many_that_find_no_room_to_the_end_are_all_refused_then(world: World) -> None:
+    made = jobs(BATCH_JOBS_MAX + 500)
+    delivery = world.deliver(made, block_for_s=9.9)
+    began = world.now
+    while not delivery.done:
+        for request in requests(world.out(max(0.0, world.exchange.next_time() - world.now))):
+            world.ack(request.n, *(v2.Refusal(job.id, "queue_full") for job in request.jobs))
+        assert world.now < began + 11
+    assert isinstance(delivery.error, QueueFull)
+    assert f"{len(made)} of {len(made)} jobs" in str(delivery.error)
 
 
 def test_a_router_that_falls_silent_is_not_waited_for_as_a_full_queue_is(world: World) -> None:

@@ -258,6 +258,9 @@ RESEND_S = 1.0
 ROOM_AGAIN_S = 0.25
 """A client that waits for room in a full queue (`block_for`) asks again after this time."""
 
+ROOM_JOBS = 100
+"""It asks with so many jobs, and with more only once these were taken: what has no room need not travel."""
+
 RESULT_TIMEOUT_S = 60.0
 """`handle.result()` raises TimeoutError after this time unless told otherwise."""
 

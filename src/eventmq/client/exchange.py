@@ -25,9 +25,10 @@ from typing import TypeVar
 
 import msgspec
 
+from eventmq import limits
 from eventmq.client.pending import NEVER, Call, Delivery, Frames, Message, Query, Waiting
 from eventmq.errors import BrokerUnavailable, JobRefused
-from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, ROOM_AGAIN_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
+from eventmq.limits import BATCH_BYTES, BATCH_JOBS_MAX, RESEND_S, WAIT_AGAIN_S, WAITS_PER_CLIENT_MAX
 from eventmq.protocol import v2
 
 WINDOW = 8
@@ -41,6 +42,9 @@ SENDS_PER_SOCKET = 3
 
 TRY_LATER = frozenset({"draining", "storage_full"})
 """Reasons of a refusal that pass: the jobs are sent again until the deadline."""
+
+ROOM_GROWTH = 8
+"""There was room for all that a client asked with: it asks with so many times as many."""
 
 _ARRAYS = {bytes((first,)) for first in (*range(0x90, 0xA0), 0xDC, 0xDD)}
 """First bytes of msgpack arrays."""
@@ -329,15 +333,25 @@ class Exchange:
                 full.append(job)
             else:
                 delivery.refusals.append(refusal)
-        if closed and delivery.try_later(closed):
-            heappush(self._later, (now + RESEND_S, delivery.key, delivery))
-        if full and delivery.try_later(full):
-            heappush(self._later, (min(now + ROOM_AGAIN_S, delivery.full_until), delivery.key, delivery))
+        delivery.try_later(closed + full)
+        if full:
+            delivery.trial = limits.ROOM_JOBS
+            self._put_off(delivery, min(now + limits.ROOM_AGAIN_S, delivery.full_until))
+        elif closed:
+            self._put_off(delivery, now + RESEND_S)
+        elif delivery.keeps:
+            delivery.trial *= ROOM_GROWTH
+            self._put_off(delivery, now)
         if len(closed) < len(jobs):
             delivery.deadline = now + delivery.timeout_s
             delivery.unanswered -= len(jobs) - len(closed) - len(full)
         if not delivery.unanswered:
             self._close(delivery, delivery.refused())
+
+    def _put_off(self, delivery: Delivery, until: float) -> None:
+        if not delivery.timed:
+            delivery.timed = True
+            heappush(self._later, (until, delivery.key, delivery))
 
     # ---- beginning and end of calls ------------------------------------------------------------------------
 

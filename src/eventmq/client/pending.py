@@ -45,6 +45,8 @@ class Delivery(Call):
         existing: By id of those in whose way another job was: that job's id.
         full_until: When a queue that is full is no longer waited for.
         put_off: Why the Router would not take some of them for the time being.
+        trial: How many of those kept for later are taken again at a time.
+        timed: There is a time at which that is to be.
     """
 
     def __init__(self, jobs: list[v2.Job], now: float, timeout_s: float, full_until: float) -> None:
@@ -59,6 +61,8 @@ class Delivery(Call):
         self._jobs = jobs
         self._taken = 0
         self._again: list[v2.Job] = []
+        self.trial = self.total
+        self.timed = False
 
     @property
     def has_more(self) -> bool:
@@ -79,15 +83,19 @@ class Delivery(Call):
         self._taken = end
         return (jobs if end - start == len(jobs) else jobs[start:end]), size
 
-    def try_later(self, jobs: list[v2.Job]) -> bool:
-        """Keeps jobs until `take_again`. Whether they are the first so kept."""
-        first = not self._again
+    def try_later(self, jobs: list[v2.Job]) -> None:
+        """Keeps jobs until `take_again`."""
         self._again += jobs
-        return first
+
+    @property
+    def keeps(self) -> bool:
+        """Jobs are kept, and nothing says until when."""
+        return bool(self._again) and not self.timed
 
     def take_again(self) -> None:
-        """The jobs kept are for messages to take once more."""
-        self._jobs, self._taken, self._again = self._jobs[self._taken :] + self._again, 0, []
+        """Some of the jobs kept are for messages to take once more."""
+        self._jobs, self._again = self._jobs[self._taken :] + self._again[: self.trial], self._again[self.trial :]
+        self._taken, self.timed = 0, False
 
     def refused(self) -> EnqueueError | None:
         """The error when all jobs were answered and some refused."""
