@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sim.mistakes import PLANTED
+from sim.mistakes import CROWDED, PLANTED
 from sim.world import run
 
 SEEDS = 300
@@ -41,6 +41,12 @@ def test_without_trouble_or_with_that_of_the_router_alone_nothing_runs_twice(pro
     assert sum(report.repeats for report in reports) == 0
     assert sum(report.runs for report in reports) > 200
     assert bool(sum(report.struck.get("router_crash", 0) for report in reports)) == (profile == "router")
+
+
+def test_fair_managers_share_their_slots_by_weight() -> None:
+    reports = [run(seed, "calm", **CROWDED) for seed in range(1, 9)]
+    assert [report.failure for report in reports if report.failure] == []
+    assert sum(report.shares for report in reports) > 4
 
 
 @pytest.fixture(scope="module")

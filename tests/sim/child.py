@@ -91,6 +91,7 @@ class Child:
         if self._current is not None:
             job, run, _ = self._current
             self.truth.end(job.id, run, "cut")
+            self.truth.look()
         self.timeline.at(max(self._pipe_free, self.timeline.now + PIPE_S), self._show_death, (how, clean))
 
     @property
@@ -155,6 +156,7 @@ class Child:
         gil = self.truth.plans[job.id].gil
         self.running = (job.lease, self.timeline.now)
         self._current = (job, run, gil)
+        self.truth.look()
         if what == "crash":
             self.timeline.after(seconds, self._crash, run)
         elif what != "stuck":
@@ -182,6 +184,7 @@ class Child:
         self.truth.end(job.id, run, what)
         self.board.append(outcome)
         self.running = self._current = None
+        self.truth.look()
         if self.timeline.now - self._flushed >= FLUSH_S:
             self._flush(clear=True)
         self._begin_next()

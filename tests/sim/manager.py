@@ -40,6 +40,7 @@ class ManagerProcess:
         workers: int,
         queues: tuple[tuple[int, str], ...],
         max_job_count: int,
+        fair: bool,
         timeline: Timeline,
         rng: Random,
         network: Network,
@@ -48,6 +49,7 @@ class ManagerProcess:
     ) -> None:
         self.name = name
         self.queues = queues
+        self.fair = fair
         self.rules = Rules(workers, max_job_count, drain_s=4.0)
         self.timeline = timeline
         self.rng = rng
@@ -69,7 +71,7 @@ class ManagerProcess:
         if self.foreman is not None:
             return
         nonce = f"{self.rng.getrandbits(64):016x}"
-        identity = Identity(self.name, nonce, self.queues, {})
+        identity = Identity(self.name, nonce, self.queues, {}, self.fair)
         self.foreman = Foreman(self.rules, identity, self._running, lambda: "never in eMQP/2.0")
         self.timeline.say(f"{self.name} is up, {nonce}")
         self.foreman.start()

@@ -13,6 +13,7 @@ from eventmq.broker.ledger import Ledger
 from eventmq.broker.operators import Operators
 from eventmq.broker.outbox import Outbox
 from eventmq.broker.rules import NO_RULE, Rules
+from eventmq.broker.turns import Fair
 from eventmq.broker.uniques import Uniques
 from eventmq.protocol import v2
 from eventmq.store.database import Database
@@ -23,6 +24,13 @@ from sim import schedule_mistakes
 from sim.planted import PLANTED, Method, nothing, plant, planted
 
 __all__ = ["PLANTED", "planted", "schedule_mistakes"]
+
+NOTHING_ELSE = {f"{what}_share": 0.0 for what in ("fail", "stuck", "delay", "expire", "cancel", "key", "once", "stop")}
+CROWDED: dict[str, Any] = {
+    **NOTHING_ELSE, "slow_share": 1.0, "slow_s": 4.0, "order_every_s": 0.0, "max_job_count": 0, "batches": 8,
+    "batch_jobs": 60, "fair": True, "managers": (16,), "queues": ("q0", "q1", "q2"),
+}  # fmt: skip
+"""A fair manager and three queues that always have jobs, no two of one length."""
 
 # ---- keys ----------------------------------------------------------------------------------------------
 
@@ -150,6 +158,12 @@ def bound_off_by_one(right: Method) -> Method:
 def killed_before_it_came(right: Method) -> Method:
     """The order to stop a hand-out of the same turn leaves before it."""
     return lambda self, manager, frames: self.send("backend", manager.id, frames)
+
+
+@plant(Fair, "given_back", "calm", **CROWDED)
+def slots_never_given_back(right: Method) -> Method:
+    """A fair manager counts what its queues were lent, and not what has ended."""
+    return nothing
 
 
 # ---- counters, time, restarts ----------------------------------------------------------------------------

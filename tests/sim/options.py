@@ -74,6 +74,7 @@ class Options:
         dead_max: How many dead ones, besides.
         high_water: Messages of one direction of a connection that may be under way.
         schedules: How many there are, and two schedulers for them if any.
+        fair: Managers share their slots by the weights of their queues.
         sqlite: The store is a real SQLite file.
     """
 
@@ -118,6 +119,7 @@ class Options:
     dead_max: int
     high_water: int
     schedules: int
+    fair: bool
     sqlite: bool = field(default=False)
 
     def __str__(self) -> str:
@@ -175,5 +177,6 @@ def draw(seed: int, profile: str = "") -> Options:
         dead_max=more.choice((100_000, 100_000, 2)),
         high_water=more.choice((10_000, 10_000, 10_000, 20, 4)),
         schedules=3 if profile == "schedulers" else 0,
+        fair=more.random() < 0.3,
         sqlite=rng.random() < (0.5 if profile == "disk" else 0.02),
     )

@@ -7,6 +7,7 @@ time of that run. Restarts, stops and pauses of the Router are never a cause.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from eventmq.protocol import v2
@@ -74,6 +75,7 @@ class Truth:
         results: What clients were told, by id and attempt.
         cancelled: Jobs that somebody wanted cancelled.
         killed: Hand-outs that their manager was told to stop: when, and when they were to be killed.
+        look: Called when a run has begun or ended.
         booted: When a Router has loaded the store last.
         pauses: When each manager went on after it had stood still.
         awaited: Jobs whose outcome a client wants to be told.
@@ -93,6 +95,7 @@ class Truth:
     results: dict[str, dict[int, v2.Result]] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     killed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    look: Callable[[], None] = lambda: None
     booted: float = 0.0
     pauses: dict[str, list[float]] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)

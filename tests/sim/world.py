@@ -33,6 +33,7 @@ from sim.operator import OperatorProcess
 from sim.options import Options, draw
 from sim.router import RouterProcess
 from sim.schedules import Planner, SchedulerProcess
+from sim.shares import Shares
 from sim.timeline import Timeline, Trace, Violation
 from sim.truth import Plan, Truth
 from sim.witness import Witness
@@ -47,7 +48,7 @@ EVENTS_MAX = 2_000_000
 
 
 class Report(NamedTuple):
-    """What came of one seed; `failure` is empty when all was well."""
+    """What came of one seed; `failure` is empty when all was well. `shares`: those of a fair manager were judged."""
 
     seed: int
     options: str
@@ -58,6 +59,7 @@ class Report(NamedTuple):
     jobs: int
     runs: int
     repeats: int
+    shares: bool
     struck: dict[str, int]
     failure: str = ""
     trace: tuple[str, ...] = ()
@@ -87,6 +89,10 @@ class World:
         for process in self.peers:
             process.boot()
         self.faults = Faults(self)
+        self.shares: Shares | None = None
+        if options.fair and not options.faults and len(self.managers) == 1:
+            self.shares = Shares(self.timeline, self.router, self.managers[0])
+            self.truth.look = self.shares.look
 
     @property
     def peers(self) -> list[ManagerProcess | ClientProcess | OperatorProcess | SchedulerProcess | Planner]:
@@ -102,7 +108,8 @@ class World:
         rng = self.rng(name)
         queues = queues_of(number, self.options.queues, rng)
         count = self.options.max_job_count
-        return ManagerProcess(name, workers, queues, count, self.timeline, rng, self.network, self.truth, self.witness)
+        shared = self.timeline, rng, self.network, self.truth, self.witness
+        return ManagerProcess(name, workers, queues, count, self.options.fair, *shared)
 
     def _operator(self) -> OperatorProcess:
         every_s, queues = self.options.order_every_s, self.options.queues
@@ -238,6 +245,8 @@ class World:
         for id in sorted(self.truth.awaited):
             if id not in self.truth.told:
                 raise Violation(f"the client of {id} was never told its outcome")
+        if self.shares is not None:
+            self.shares.judge()
         if not self.options.faults and self.truth.repeats + self.truth.stopped:
             raise Violation(f"{self.truth.repeats + self.truth.stopped} second runs and nothing went wrong")
 
@@ -295,6 +304,7 @@ def run(seed: int, profile: str = "", loud: bool = False, **given: Any) -> Repor
         len(truth.plans),
         sum(map(len, truth.runs.values())),
         truth.repeats,
+        world.shares is not None and world.shares.judged,
         dict(world.struck),
         failure,
         tuple(trace.last) if failure else (),
