@@ -80,7 +80,8 @@ class Faults:
     # ---- the Router: never an excuse --------------------------------------------------------------------
 
     def _router_crash(self) -> None:
-        self.world.router.crash_at(self.rng.choice(CRASH_POINTS))
+        points = (*CRASH_POINTS, *["torn"] * 6) if self.world.options.sqlite else CRASH_POINTS
+        self.world.router.crash_at(self.rng.choice(points))
 
     def _router_stop(self) -> None:
         self.world.router.stop()

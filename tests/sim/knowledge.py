@@ -44,6 +44,9 @@ class Heard(NamedTuple):
     replies: dict[tuple[bytes, int], list[v2.Outcome]]
     informs: dict[tuple[bytes, int], v2.Inform]
     cancels: set[str]
+    left: set[bytes]
+    """Connections that said goodbye."""
+
     new: list[str]
     """Jobs that were not there before the turn, in order of acceptance."""
 

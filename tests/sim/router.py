@@ -21,7 +21,7 @@ from sim.witness import Witness
 
 SOCKETS = (FRONTEND, BACKEND, ADMINISTRATIVE)
 
-CRASH_POINTS = ("now", "nothing", "all", "torn", "torn", "silent", "sends")
+CRASH_POINTS = ("now", "nothing", "all", "torn", "silent", "sends")
 """Between turns · in the commit, with nothing, all or one of the two durable · before the first send · after some."""
 
 

@@ -59,7 +59,7 @@ class Told(Moves):
                 self.keys.judge_existing(id, existing[id])
             elif id not in refused and not same and id not in self._gone:
                 raise Violation(f"{job} is ACKed to {peer.decode()}, and what is durable is {record}")
-            elif refused.get(id) == "conflict" and (record is None or same):
+            elif refused.get(id) == "conflict" and (record is None or same) and id not in self._gone:
                 raise Violation(f"{job} is refused as a conflict, and what is durable is {record}")
 
     def _judge_result(self, result: v2.Result) -> None:
@@ -99,18 +99,13 @@ class Told(Moves):
             for held in v2.decode(send.frames[3], v2.Kill).held
         }
 
-    def _judge_kills(self, before: dict[str, View], over: set[int]) -> None:
-        """Who runs a job that is cancelled is told; `over` are hand-outs of which the Router has heard the outcome."""
-        told = self._killed
-        for id, old in before.items() if self.jobs is not before else ():
-            if (
-                old.lease
-                and old.holder
-                and old.lease not in over
-                and id in self.jobs
-                and self.jobs[id].state == lifecycle.CANCELLED
-                and (old.holder, old.lease) not in told
-            ):
+    def _judge_kills(self, ran: dict[str, View]) -> None:
+        """Who runs a job that is cancelled is told; `ran` are jobs as they were, but for runs that are known to be over
+        and managers that are gone."""
+        told = {lease for _, lease in self._killed}  # its manager may have a new connection
+        for id, old in ran.items():
+            ends = id in self.jobs and self.jobs[id].state == lifecycle.CANCELLED
+            if ends and old.lease and old.lease not in told:
                 raise Violation(f"{id} was cancelled, and {old.holder!r}, who runs it, was not told: {old}")
 
     def _judge_hand_out(self, router: Router, peer: bytes, request: v2.Request, number: int) -> None:
@@ -170,7 +165,7 @@ class Told(Moves):
     def _judge_verdicts(
         self, epoch: int, peer: bytes, informed: v2.Informed, before: dict[str, View], heard: Heard
     ) -> None:
-        if len(heard.informs) > 1:
+        if len(heard.informs) > 1 or peer in heard.left:
             return  # one may have undone what the other was told
         kept = {each.id: each.lease for each in informed.verdicts if each.verdict == "keep"}
         for id, lease, verdict in ((each.id, each.lease, each.verdict) for each in informed.verdicts):

@@ -2,8 +2,9 @@
 
 A process that dies leaves its files as they are: nothing is closed, nothing is copied from the log into the file. When
 the machine goes down in a commit, each sector of the log that the commit wrote may be there or not, in any order, and
-the log as long as before or as after. Once the log is synced it is as it should be, and the same holds for the sectors
-of the file into which it is copied.
+the log as long as before or as after. A log that is begun anew, when all of it has been copied, has its new header
+synced before anything else: what is behind is void from then on. Once the log is synced it is as it should be, and the
+same holds for the sectors of the file into which it is copied.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from typing import Any, NamedTuple
 from model_store import ModelStore
 
 SECTOR = 512
+
+HEADER = 32
+"""Bytes of a log's header."""
+
+COLUMNS = "seq, id, state, paged, attempt, crashes, failures, due, settled, started, created, finished, expires, holds"
 
 SUFFIXES = ("", "-wal", ".commits")
 
@@ -46,7 +52,17 @@ def torn(before: Image, after: Image, rng: Random) -> Image:
     """A crash between the two."""
     if after.file != before.file and rng.random() < 0.5:
         return Image(_mixed(before.file, after.file, rng), after.log, before.commits)
-    return Image(before.file, _mixed(before.log, after.log, rng), before.commits)
+    return Image(before.file, _torn_log(before.log, after.log, rng), before.commits)
+
+
+def _torn_log(before: bytes, after: bytes, rng: Random) -> bytes:
+    header = after[:HEADER]
+    if before[:HEADER] in (b"", header):
+        return _mixed(before, after, rng)
+    if rng.random() < 0.2:
+        cut = rng.randint(0, HEADER)
+        return header[:cut] + before[cut:]
+    return header + _mixed(before, after, rng)[HEADER:]
 
 
 def _mixed(before: bytes, after: bytes, rng: Random) -> bytes:
@@ -66,9 +82,7 @@ def content(path: str) -> Content:
     write(copy, read(path))
     db = sqlite3.connect(copy)
     try:
-        rows: Content = db.execute(
-            "SELECT seq, id, state, paged, attempt, crashes, failures, due, settled, created FROM job ORDER BY seq"
-        ).fetchall()
+        rows: Content = db.execute(f"SELECT {COLUMNS} FROM job ORDER BY seq").fetchall()
         return rows + db.execute("SELECT name, value FROM fact ORDER BY name").fetchall()
     finally:
         db.close()
@@ -80,6 +94,8 @@ def content_of(model: ModelStore) -> Content:
     for seq in model._seqs:
         row = model._rows[seq]
         job, paged = row.job, 2 if row.put_off else int(row.paged)
-        counters = (job.attempt, job.crashes, job.failures, job.due, job.settled, job.created)
-        found.append((seq, job.id, row.state, paged, *counters))
+        counters = (job.attempt, job.crashes, job.failures, job.due, job.settled, job.started, job.created)
+        times = (0.0, 0.0) if row.end is None else (row.end.finished, row.end.expires)
+        holds = int(seq in model._holders.get((job.name, job.unique), ()))
+        found.append((seq, job.id, row.state, paged, *counters, *times, holds))
     return found + sorted(model._facts.items())

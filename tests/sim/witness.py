@@ -32,6 +32,7 @@ _BODIES: dict[tuple[str, bytes], Any] = {
     (BACKEND, b"REPLY"): v2.Reply,
     (BACKEND, b"READY"): v2.Ready,
     (BACKEND, b"HEARTBEAT"): v2.Beat,
+    (BACKEND, b"KBYE"): v2.Empty,
 }
 
 
@@ -127,7 +128,9 @@ class Witness(Told):
                 places.replay(router, self.disk, self.timeline.now, self.timeline.wall)
         self._killed = self._kills(sends)
         self._stopping.update(lease for _, lease in self._killed)
-        self._judge_kills(before, {outcome.lease for _, outcome in heard.outcomes})
+        if before is not self.jobs:
+            over, there = {outcome.lease for _, outcome in heard.outcomes}, router.pool.managers
+            self._judge_kills({id: v for id, v in before.items() if v.lease not in over and v.holder in there})
         for number, send in enumerate(sends):
             if send.frames[1] == v2.VERSION:
                 self._judge_send(router, send, number, before, heard)
@@ -136,7 +139,7 @@ class Witness(Told):
         self._leases.clear()
 
     def _hear(self, received: list[tuple[str, list[bytes]]]) -> Heard:
-        heard = Heard([], {}, {}, set(), [])
+        heard = Heard([], {}, {}, set(), set(), [])
         for socket, frames in received:
             if socket == ADMINISTRATIVE and len(frames) >= 5 and frames[2] == v2.VERSION:
                 self.orders.hear(frames)
@@ -169,5 +172,7 @@ class Witness(Told):
                 session.limit = body.limit
             case v2.Ready():
                 session.limit = body.limit
+            case v2.Empty():
+                heard.left.add(peer)
             case v2.Beat():
                 session.limit = body.count
