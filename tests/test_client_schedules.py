@@ -186,9 +186,9 @@ def test_schedules_beside_jobs_belong_to_the_module_that_brought_them(modules: P
     ("decorate", "said"),
     [
         (lambda: job(schedule="5m")(resize.fn), "schedule is '5m', expected Every"),
-        (lambda: job(schedule=Every(5))(resize.fn), "needs path, .* use schedule"),
+        (lambda: job(schedule=Every(5))(resize.fn), "missing a required argument: 'path'; .* use schedule"),
         (lambda: job(schedule=Every(5, overlap="skip"), unique=True)(lambda: None), "a lambda"),
-        (lambda: job(schedule=Every(5))(Report.send.fn), "needs to"),
+        (lambda: job(schedule=Every(5))(Report.send.fn), "missing a required argument: 'to'"),
     ],
 )
 def test_a_schedule_beside_what_cannot_be_called_without_arguments(decorate: Any, said: str) -> None:

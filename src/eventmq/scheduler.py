@@ -59,7 +59,7 @@ class Scheduler:
         self._leave_at: float | None = None
 
     def start(self) -> int:
-        """Runs until told to leave, by the Router, by SIGTERM or SIGINT (twice: at once), or by `stop`.
+        """Runs until told to leave, by the Router, or by SIGTERM or SIGINT (twice: at once).
 
         Returns:
             The process's exit code.
@@ -74,10 +74,6 @@ class Scheduler:
             return 0
         finally:
             self._line.close()
-
-    def stop(self) -> None:
-        """Leaves as on SIGTERM, within half a second; from any thread. A second call: at once."""
-        self._asked += 1
 
     def _turn(self) -> bool:
         """Waits for what comes first, the next thing that is due or a message, and deals with it; whether it was the

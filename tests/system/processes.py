@@ -194,6 +194,19 @@ class System:
         assert manager.running, manager.log
         return manager
 
+    def start_scheduler(self, name: str = "scheduler", **settings: str) -> Process:
+        """A scheduler that the Router knows."""
+        command = [sys.executable, "-c", RUN.format("main"), "scheduler"]
+        ask = {"EVENTMQ_SCHEDULER_ADDR": self.frontend, "EVENTMQ_NAME": name, **settings}
+        scheduler = self.start(name, command, self.environ(ask))
+        until(lambda: name in self.schedulers(), f"the Router knows {name}")
+        return scheduler
+
+    def schedulers(self) -> dict[str, int]:
+        """How many schedules each connected scheduler ticks, by its name."""
+        found = self.ask("SCHEDULERS")["connected_schedulers"].values()
+        return {each["name"]: each["schedules"] for each in found}
+
     def start(self, name: str, command: list[str], environ: dict[str, str] | None = None) -> Process:
         """Any process; its environment is this system's unless told otherwise."""
         process = Process(name, command, self.folder, environ or self.environ({}))

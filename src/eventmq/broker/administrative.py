@@ -18,7 +18,7 @@ from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Selection, SomeJobs
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Schedules, Selection, SomeJobs
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -33,6 +33,8 @@ QUESTIONS = {
     b"STATUS": Asked("status"),
     b"WORKERS": Asked("show_workers"),
     b"SCHEDULERS": Asked("show_schedulers"),
+    b"SCHEDULES": Asked("list_schedules", Schedules, limits.TURN_ANSWERS),
+    b"SCHEDULE": Asked("act_on_schedule", Schedules),
     b"QUEUES": Asked("show_queues"),
     b"PAUSE": Asked("pause", OneQueue),
     b"RESUME": Asked("resume", OneQueue),
@@ -108,6 +110,7 @@ class Administrative(Operators):
                 "kept": store["results"] + store["dead"],
             },
             "queues": {queue: msgspec.structs.asdict(rule) for queue, rule in sorted(ledger.rules.by_queue.items())},
+            "schedules": self.schedules.summary(),
             "counts": dict(ledger.counts),
             "refusals": dict(self.refusals),
             "store": store,
@@ -139,8 +142,14 @@ class Administrative(Operators):
         }
 
     def show_schedulers(self) -> dict[str, Any]:
-        """All schedulers, with the keys of 0.3.13."""
-        return {"connected_schedulers": {text_of(id): {"hb": each.hb} for id, each in self.schedulers.items()}}
+        """All schedulers, with the keys of 0.3.13 and ours."""
+        held = Counter(entry.holder for entry in self.schedules.entries.values())
+        return {
+            "connected_schedulers": {
+                text_of(id): {"hb": each.hb, "name": each.name, "wire": f"{each.wire}.0", "schedules": held[id]}
+                for id, each in self.schedulers.items()
+            }
+        }
 
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Selection, SomeJobs, params_of
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Schedules, Selection, SomeJobs, params_of
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line, Page, Wanted
 
@@ -239,6 +239,33 @@ class Operators(Core):
             "draining": rule.draining,
             "jobs_max": self.ledger.rules.jobs_max(name),
         }
+
+    # ---- schedules -----------------------------------------------------------------------------------
+
+    def list_schedules(self, page: Schedules) -> dict[str, Any]:
+        """One page of the schedules, or one of them."""
+        entries = self.schedules.entries
+        ids = [id for id in self.schedules.listed() if id > page.after and page.id in ("", id)]
+        rows = [self.schedules.describe(entries[id]) for id in ids[: limits.LIST_JOBS_MAX]]
+        return {"schedules": rows, "next": rows[-1]["id"] if len(ids) > len(rows) else None}
+
+    def act_on_schedule(self, params: Schedules) -> dict[str, Any] | None:
+        """Pauses, resumes, removes or runs a schedule; None = there is no such.
+
+        Raises:
+            InvalidMessageError: The job of a run is refused.
+        """
+        entry = self.schedules.entries.get(params.id)
+        if entry is None or (entry.state.over and params.act != "remove"):
+            return None
+        if params.act == "remove":
+            self.schedules.remove(params.id, self.wall)
+        elif params.act == "run":
+            self.schedules.run_now(entry, params.job, self.wall, bool(self.expected))
+        elif params.act:
+            self.schedules.pause(entry, params.act == "pause", self.wall)
+        self.note("warning", f"schedule {params.act}", f"an operator: {params.act} schedule {params.id!r}")
+        return self.schedules.describe(entry)
 
 
 def _listed(states: frozenset[str] | set[str]) -> str:

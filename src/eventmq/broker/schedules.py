@@ -94,9 +94,6 @@ class Schedules:
         self._write(entry)
 
     def _check(self, schedule: Schedule) -> None:
-        if not 0 < len(schedule.id) <= limits.NAME_CHARS_MAX or not 0 < len(schedule.token) <= limits.ID_CHARS_MAX:
-            text = f"a schedule's id has 1 to {limits.NAME_CHARS_MAX} characters, its token 1 to {limits.ID_CHARS_MAX}"
-            raise InvalidMessageError(text, "invalid_schedule")
         if schedule.id not in self.entries and len(self.entries) >= limits.SCHEDULES_MAX:
             raise InvalidMessageError(f"there are {limits.SCHEDULES_MAX} schedules already", "too_large")
         if len(schedule.job.payload) > limits.SCHEDULE_BYTES_MAX:
@@ -104,15 +101,18 @@ class Schedules:
             raise InvalidMessageError(text, "too_large")
         schedule.job.id = "run"
         try:
+            if not 0 < len(schedule.id) <= limits.NAME_CHARS_MAX or not 0 < len(schedule.token) <= limits.ID_CHARS_MAX:
+                raise InvalidSchedule(
+                    f"id has 1 to {limits.NAME_CHARS_MAX} characters, token 1 to {limits.ID_CHARS_MAX}"
+                )
             check(schedule.rule)
+            calls.unpack_call(schedule.job.payload)
             if schedule.rule.overlap != "allow" and schedule.job.unique:
                 raise InvalidSchedule("overlap and unique exclude each other")
-            refusal = fault(schedule.job) or fault(run_of(schedule))
-            calls.unpack_call(schedule.job.payload)
+            if refusal := fault(schedule.job) or fault(run_of(schedule)):
+                raise InvalidSchedule(refusal.text)
         except (InvalidSchedule, msgspec.MsgspecError) as error:
             raise InvalidMessageError(str(error), "invalid_schedule") from error
-        if refusal is not None:
-            raise InvalidMessageError(refusal.text, "invalid_schedule")
 
     def remove(self, id: str, wall: float) -> bool:
         """Ends a schedule; jobs that it has made go on. Returns whether there was one."""
@@ -317,6 +317,14 @@ class Schedules:
     def listed(self) -> list[str]:
         """The ids of all that are not over, in order."""
         return sorted(id for id, entry in self.entries.items() if not entry.state.over)
+
+    def summary(self) -> dict[str, Any]:
+        """How many there are, how many nobody ticks though somebody should, and which are overdue."""
+        live = [entry for entry in self.entries.values() if not entry.state.over]
+        unassigned = sum(entry.active and entry.holder is None for entry in live)
+        overdue = [entry.schedule.id for entry in live if entry.overdue]
+        counts = {"total": len(live), "paused": sum(entry.state.paused for entry in live), "unassigned": unassigned}
+        return counts | {"overdue": len(overdue), "overdue_first": overdue[: limits.NAMES_MAX]}
 
     def describe(self, entry: Entry) -> dict[str, Any]:
         """Everything that is known of a schedule, for a person."""

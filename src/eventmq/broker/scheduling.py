@@ -177,10 +177,7 @@ class Scheduling(Core):
         self._tell_alarms(self.schedules.take_alarms())
 
     def _tell_alarms(self, entries: list[Entry]) -> None:
-        for overdue, level, text in (
-            (True, "warning", "overdue, having had no success for too many periods"),
-            (False, "info", "not overdue any more"),
-        ):
+        for level, overdue, text in (("warning", True, "overdue"), ("info", False, "not overdue any more")):
             names = [entry.schedule.id for entry in entries if entry.overdue == overdue]
             if names:
                 more = f" and {len(names) - limits.NAMES_MAX} more" if len(names) > limits.NAMES_MAX else ""
@@ -189,11 +186,10 @@ class Scheduling(Core):
     def _choose(self, entry: Entry) -> PeerId | None:
         """The next one in the queue, those that speak eMQP/2.0 first: their ticks cannot be doubled."""
         able = [peer for peer in self.scheduler_queue if self._can(peer, entry)]
-        if not able:
-            return None
-        chosen = min(able, key=lambda peer: -self.schedulers[peer].wire)
-        self.scheduler_queue.remove(chosen)
-        self.scheduler_queue.append(chosen)
+        chosen = max(able, key=lambda peer: self.schedulers[peer].wire, default=None)
+        if chosen is not None:
+            self.scheduler_queue.remove(chosen)
+            self.scheduler_queue.append(chosen)
         return chosen
 
     def _can(self, peer: PeerId, entry: Entry) -> bool:

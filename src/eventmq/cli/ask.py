@@ -89,6 +89,7 @@ def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("schedulers", told["schedulers"]),
     ]
     rows += [(f"jobs {state}", number) for state, number in jobs.items()]
+    rows += [(f"schedules {state}", number) for state, number in told["schedules"].items() if number]
     rows += [("expected back", name) for name in told["expected_managers"]]
     rows += [(f"queue {queue}", said_about(rule)) for queue, rule in told["queues"].items()]
     return rows
@@ -136,7 +137,9 @@ def said_about(rule: Mapping[str, Any]) -> str:
 
 
 def _schedulers(told: Mapping[str, Any]) -> Told:
-    return Told(told, Table("Schedulers", ("scheduler",), [(name,) for name in told["connected_schedulers"]]))
+    columns = ("name", "wire", "schedules")
+    rows = [(id, *(each[column] for column in columns)) for id, each in told["connected_schedulers"].items()]
+    return Told(told, Table("Schedulers", ("scheduler", *columns), rows))
 
 
 def _shutdown(told: Any) -> Told:

@@ -138,8 +138,21 @@ def _question(what: str, help: str) -> None:
 _question("status", "Show how the Router is: jobs, counts, store.")
 _question("workers", "Show the job managers that are connected.")
 _question("queues", "Show the queues: what waits, runs, and is served.")
+
+
+@eventmq.command("schedules", **HELP)
+@options(asking, as_json)
+def schedules_(**flags: Any) -> int:
+    """Show the schedules: next run, last run, and what came of it."""
+    from eventmq.cli.schedule import list_
+
+    code: int = list_.callback(**flags)  # type: ignore[misc]
+    return code
+
+
 eventmq.add_command(Elsewhere("job", "eventmq.cli.job", "List, show, requeue, purge and cancel jobs."))
 eventmq.add_command(Elsewhere("queue", "eventmq.cli.queue", "List, pause, resume, drain, purge and bound queues."))
+eventmq.add_command(Elsewhere("schedule", "eventmq.cli.schedule", "List, remove, pause and run schedules."))
 eventmq.add_command(Elsewhere("manager", "eventmq.cli.manager", "Tell job managers to leave."))
 
 

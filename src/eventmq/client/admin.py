@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 
 import msgspec
 
+from eventmq.client import ids
 from eventmq.client.sockets import dealer, has_message, receive, send
 from eventmq.errors import BrokerUnavailable, EventMQError, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, RESEND_S
@@ -202,6 +203,25 @@ class Admin:
 
     def _queue(self, command: str, **params: Any) -> ShownQueue:
         answer: ShownQueue = self.ask(command, **params)
+        return answer
+
+    # ---- schedules -----------------------------------------------------------------------------------
+
+    def schedules(self, id: str = "") -> Iterator[dict[str, Any]]:
+        """All schedules in order of their ids, or the one with this id."""
+        after: str | None = ""
+        while after is not None:
+            answer = self.ask("SCHEDULES", after=after, id=id)
+            yield from answer["schedules"]
+            after = answer["next"]
+
+    def schedule(self, id: str, act: str) -> dict[str, Any] | None:
+        """What is done to a schedule: `pause`, `resume`, `remove`, or `run` it now, beside its rule.
+
+        Returns:
+            The schedule as it is then; None = there is no such.
+        """
+        answer: dict[str, Any] | None = self.ask("SCHEDULE", id=id, act=act, job=ids.new_id())
         return answer
 
     # ---- the socket ----------------------------------------------------------------------------------

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from eventmq.client.handles import JobHandle, JobHandles
     from eventmq.schedules.rule import Rule
 
-_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -222,13 +220,11 @@ def _check_schedule(fn: Any, schedule: Any, options: JobOptions) -> None:
         raise InvalidSchedule(f"{fn.__qualname__}(): schedule is {schedule!r}, expected Every(…) or Cron(…)")
     if schedule.overlap != "allow" and options.template:
         raise InvalidSchedule(f"{fn.__qualname__}(): overlap and unique exclude each other")
-    arguments = list(inspect.signature(fn).parameters.values())[is_method(fn) :]
-    needed = [each.name for each in arguments if each.default is each.empty and each.kind not in _ANY_NUMBER]
-    if needed:
-        raise InvalidSchedule(
-            f"{fn.__qualname__}() needs {', '.join(needed)}, and a schedule beside it calls it without arguments; "
-            "give them defaults, or use schedule(…, args=…)"
-        )
+    try:
+        inspect.signature(fn).bind(*[None] * is_method(fn))
+    except TypeError as error:
+        text = f"{fn.__qualname__}(): a schedule beside it calls it without arguments: {error}"
+        raise InvalidSchedule(f"{text}; give them defaults, or use schedule(…, args=…)") from None
 
 
 def _check_findable(fn: Any) -> None:

@@ -5,7 +5,7 @@ A parameter that is not known is refused: an operator who mistypes a filter must
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -67,6 +67,22 @@ class Bound(OneQueue):
     """How many jobs may wait in a queue; nil = as the setting `queue_jobs_max` says."""
 
     jobs_max: Annotated[int, Meta(ge=0, le=JOBS_MAX)] | None
+
+
+class Schedules(Params):
+    """Schedules, and what is done to one of them.
+
+    Attributes:
+        id: This one; empty = all.
+        after: Where to go on in the order of their ids: `next` of the answer before.
+        act: What is done.
+        job: The id of the job that `run` makes.
+    """
+
+    id: Name = ""
+    after: Name = ""
+    act: Literal["", "pause", "resume", "remove", "run"] = ""
+    job: Annotated[str, Meta(max_length=ID_CHARS_MAX)] = ""
 
 
 P = TypeVar("P", bound=Params)

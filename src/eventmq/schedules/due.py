@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import takewhile
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
@@ -149,10 +150,8 @@ def next_run(rule: Rule, schedule: str, anchor: float, last: float, wall: float)
     oldest = wall - rule.grace_s - rule.jitter_s
     if rule.misfire == "once":
         return _latest_misfire(rule, schedule, anchor, due, wall)
-    due = after(rule, anchor, max(last, oldest))
-    while due is not None and not in_time(rule, schedule, due, wall):
-        due = after(rule, anchor, due)
-    return due
+    coming = times(rule, anchor, max(last, oldest))
+    return next((due for due in coming if in_time(rule, schedule, due, wall)), None)
 
 
 def _latest_misfire(rule: Rule, schedule: str, anchor: float, first: float, wall: float) -> float:
@@ -162,13 +161,9 @@ def _latest_misfire(rule: Rule, schedule: str, anchor: float, first: float, wall
     window_s = 60.0
     while True:
         moment = max(late_since - rule.jitter_s - window_s, first - INSTANT_S)
-        found = None
-        for due in times(rule, anchor, moment):
-            if in_time(rule, schedule, due, wall):
-                break
-            found = due
-        if found is not None:
-            return found
+        late = list(takewhile(lambda due: not in_time(rule, schedule, due, wall), times(rule, anchor, moment)))
+        if late:
+            return late[-1]
         window_s *= WINDOW_FACTOR
 
 

@@ -49,7 +49,7 @@ class SchedulerSession(ConversationV2[bool]):
             b"SCHEDULE": (lambda body: Assign, self._on_assign),
             b"UNSCHEDULE": (lambda body: Withdraw, self._on_withdraw),
             b"HEARTBEAT": (lambda body: v2.Beat, self._on_beat),
-            b"DISCONNECT": (lambda body: v2.Empty, self._on_disconnect),
+            b"DISCONNECT": (lambda body: v2.Empty, lambda body, now: LEAVE),
         }
 
     def _introduction(self, n: int) -> v2.Body:
@@ -112,9 +112,6 @@ class SchedulerSession(ConversationV2[bool]):
             return False
         self._received = n
         return True
-
-    def _on_disconnect(self, body: v2.Empty, now: float) -> bool:
-        return LEAVE
 
     # ---- what we say -------------------------------------------------------------------------------
 

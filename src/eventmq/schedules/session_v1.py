@@ -7,10 +7,11 @@ like any other, and nothing says whether it has arrived. Source: `docs/protocol.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from eventmq import limits
 from eventmq.errors import InvalidMessageError, InvalidSchedule
-from eventmq.protocol import calls, v1, v2
+from eventmq.protocol import calls, v1
 from eventmq.protocol.conversation import ConversationV1
 from eventmq.protocol.scheduling import Assignment
 from eventmq.schedules import due as dues
@@ -34,8 +35,7 @@ class SchedulerSessionV1(ConversationV1[bool]):
     def __init__(self, new_id: Callable[[], str]) -> None:
         super().__init__(new_id, "scheduler")
         self.agenda = Agenda()
-        self._jobs: dict[str, tuple[v2.Job, v1.Headers]] = {}
-        self._left: dict[str, int] = {}
+        self._jobs: dict[str, list[Any]] = {}  # by schedule: the job, its headers, how many runs are left
         self._ahead = 0.0
         self._leaving = False
 
@@ -62,27 +62,25 @@ class SchedulerSessionV1(ConversationV1[bool]):
         except InvalidSchedule as error:
             raise InvalidMessageError(str(error)) from error
         id, wall = calls.call_key(job.name, job.payload), round(self._heard + self._ahead, 3)
-        self._jobs[id] = (job, headers)
-        self._left[id] = rule.run_count or -1
+        headers = v1.Headers(timeout_s=headers.timeout_s, retry_count=headers.retry_count, guarantee=True)
+        self._jobs[id] = [job, v1.format_headers(headers), rule.run_count or -1]
         self.agenda.put(Assignment(id, message_id, rule, wall, dues.first_moment(rule, wall)), wall)
 
     def _forget(self, id: str) -> None:
         self.agenda.remove(id)
         self._jobs.pop(id, None)
-        self._left.pop(id, None)
 
     def flush(self, now: float) -> None:
         """End of a turn: hand in what is due."""
         wall = now + self._ahead
         while self._open and not self._leaving and (ticks := self.agenda.take_due(wall, limits.BATCH_JOBS_MAX)):
             for tick in ticks:
-                job, headers = self._jobs[tick.schedule]
-                headers = v1.Headers(timeout_s=headers.timeout_s, retry_count=headers.retry_count, guarantee=True)
-                id, frames = dues.run_id(tick.schedule, tick.due), (job.queue, v1.format_headers(headers))
-                self.outgoing.append(v1.encode(b"REQUEST", id, *frames, v1.format_call(job)))
+                job, headers, left = self._jobs[tick.schedule]
+                id = dues.run_id(tick.schedule, tick.due)
+                self.outgoing.append(v1.encode(b"REQUEST", id, job.queue, headers, v1.format_call(job)))
                 self.agenda.done(tick)
-                self._left[tick.schedule] -= 1
-                if not self._left[tick.schedule]:
+                self._jobs[tick.schedule][2] = left - 1
+                if left == 1:
                     self._forget(tick.schedule)
 
     def next_time(self) -> float:
