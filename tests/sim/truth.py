@@ -82,6 +82,7 @@ class Truth:
         told: Jobs whose client was told an outcome, or that they are forgotten.
         forgotten: Jobs that the store has forgotten as it may.
         requeued: How often an operator has let a job run again, by id.
+        fences: By job: the last hand-out of its life before, when it was requeued.
         lives: By job: how many runs there had been when it was requeued or forgotten last.
         repeats: Runs that were not the first of their job, and no retries.
         stopped: Runs after one that its manager stopped because it was cut off, as the job wants it.
@@ -102,6 +103,7 @@ class Truth:
     told: set[str] = field(default_factory=set)
     forgotten: set[str] = field(default_factory=set)
     requeued: Counter[str] = field(default_factory=Counter)
+    fences: dict[str, int] = field(default_factory=dict)
     lives: Counter[str] = field(default_factory=Counter)
     repeats: int = 0
     stopped: int = 0
@@ -117,11 +119,12 @@ class Truth:
         runs = self.runs.setdefault(job.id, [])
         if any(run.lease == job.lease for run in runs):
             raise Violation(f"hand-out {job.lease:#x} of {job.id} was run twice")
-        earlier = runs[self.lives[job.id] :]
+        fence = self.fences.get(job.id, 0)
+        earlier = [run for run in runs[self.lives[job.id] :] if run.lease > fence]
         told, _ = self.killed.get(job.lease, (now, now))
         if now > told + HEED_S:
             raise Violation(f"{job.id} began as {job.lease:#x}, and was called off {now - told:.2f} s before")
-        if earlier:
+        if earlier and job.lease > fence:
             self._judge_again(job, earlier)
             self._excuse(manager, job, earlier)
         run = Run(manager, job.lease, job.attempt, now)
@@ -180,9 +183,10 @@ class Truth:
         self.forgotten.add(id)
         self.lives[id] = len(self.runs.get(id, ()))
 
-    def requeue(self, id: str) -> None:
-        """An operator lets a job run again that had ended."""
+    def requeue(self, id: str, fence: int) -> None:
+        """An operator lets a job run again that had ended; hand-outs up to `fence` are of its life before."""
         self.requeued[id] += 1
+        self.fences[id] = fence
         self.lives[id] = len(self.runs.get(id, ()))
 
     def check_result(self, result: v2.Result) -> None:

@@ -98,7 +98,8 @@ class Witness(Told):
             self.truth.forget(id)
             self._attempts.pop(id, None)
         for id in acts.requeued:
-            self.truth.requeue(id)
+            fence = self.disk.job_of(id).settled if self.disk.has(id) else 0
+            self.truth.requeue(id, fence)
         return acts
 
     # ---- a turn ------------------------------------------------------------------------------------------
