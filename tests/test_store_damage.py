@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
 from eventmq.protocol.v2 import Job
+from eventmq.store import sums
 from eventmq.store.base import Changes, Ended, Moved
 from eventmq.store.sqlite import SqliteStore
 
@@ -128,6 +130,18 @@ def test_a_flipped_byte_of_the_file_is_seen_or_does_not_matter(closed: Path, tho
     flips = [1 << bit for bit in range(8)] if thorough else [1, 128]
     orders = [f"store.db {at} {flips[at % len(flips)]}" for at in some(newest(closed, "store.db"), thorough)]
     expect_same_or_refused(orders, probes(closed, orders), at_least=len(orders) // 20)
+
+
+@pytest.mark.parametrize(("failures", "failure"), [(None, b""), (0, "")])
+def test_nothing_of_another_type_is_not_what_was_written(failures: object, failure: object) -> None:
+    """The type of a column is a byte of the file, too."""
+    new = job(1)
+    row = (*astuple(new), "waiting", 0.0, 0.0, 0.0, "", b"", b"", "", sums.of_job(new), 0, 0, 0)
+    assert sums.record_of(row).job == new
+    fields = [failures if value is new.failures and n == 12 else value for n, value in enumerate(row)]
+    fields[-6] = failure
+    with pytest.raises(sums.Damaged):
+        sums.record_of(tuple(fields))
 
 
 @pytest.mark.faults

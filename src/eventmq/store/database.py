@@ -264,7 +264,7 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError, *_DAMAGE) as error:
-            if _is_full(error) and self._roll_back():
+            if _code(error) == sqlite3.SQLITE_FULL and self._roll_back():
                 raise self._trouble(error) from error
             trouble = self._trouble(error)
             self._as_it_is = isinstance(error, _DAMAGE) or _code(error) in _LEAVES_AS_IT_IS
@@ -305,7 +305,3 @@ _LEAVES_AS_IT_IS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE
 def _code(error: BaseException) -> int:
     """SQLite's primary result code; 0 for errors that do not come from SQLite itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_full(error: BaseException) -> bool:
-    return _code(error) == sqlite3.SQLITE_FULL

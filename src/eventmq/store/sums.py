@@ -35,12 +35,14 @@ def of_job(job: Job) -> int:
 
 
 def of_retry(failures: int, due: float, settled: int, started: int) -> int:
-    return of(failures, due + 0.0, settled, started) ^ _NEW_RETRY if failures or due or settled or started else 0
+    if (failures, due, settled, started) == (0, 0, 0, 0):
+        return 0
+    return of(failures, due + 0.0, settled, started) ^ _NEW_RETRY
 
 
 def of_waiting(attempt: int, crashes: int) -> int:
     """`of_end` of a live job."""
-    return of_end("waiting", attempt, crashes, 0.0, 0.0, 0.0, "", b"") if attempt != 1 or crashes else 0
+    return of_end("waiting", attempt, crashes, 0.0, 0.0, 0.0, "", b"") if (attempt, crashes) != (1, 0) else 0
 
 
 def of_end(
@@ -50,7 +52,7 @@ def of_end(
 
 
 def of_failure(failure: bytes, error: str) -> int:
-    return of(failure, error) ^ _NEW_FAILURE if failure or error else 0
+    return of(failure, error) ^ _NEW_FAILURE if (failure, error) != (b"", "") else 0  # '' and NULL are no b''
 
 
 _JOB = len(Job.__struct_fields__)

@@ -100,8 +100,7 @@ DUE_SAME_TIME = f"{_DUE} AND due = ? AND seq > ? ORDER BY seq LIMIT ?"
 DUE_LATER = f"{_DUE} AND due > ? ORDER BY due, seq LIMIT ?"
 _RECORD = f"""SELECT {_JOB}, state, finished, expires, run_s, worker, value, failure, error,
     sum_job, sum_retry, sum_end, sum_failure FROM job"""
-EVERYTHING = _RECORD
-REQUEUED = f"{_RECORD} WHERE seq = ?"
+EVERYTHING, REQUEUED = _RECORD, f"{_RECORD} WHERE seq = ?"
 FIND = {size: f"{_RECORD} WHERE id IN ({','.join('?' * size)})" for size in FIND_SIZES}
 HOLDERS = f"""{_RECORD} INDEXED BY job_unique
     WHERE holds = 1 AND name = ? AND unique_key = ? ORDER BY seq DESC"""
