@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import inspect
 import logging
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -21,7 +24,7 @@ import pytest
 from jobs_for_client import Mailer, Point, add, fail, later, mirror, unmarked
 
 import eventmq
-from eventmq import InvalidJob, JobFailed, JobHandle, adefer_job, defer_job, job
+from eventmq import InvalidJob, JobFailed, JobHandle, adefer_job, defer_job, errors, job
 from eventmq.client import call, default, ids
 from eventmq.client.ids import Ids
 from eventmq.client.jobs import CoroutineJob, Job
@@ -159,6 +162,8 @@ def test_options_make_a_copy() -> None:
         ({"retries": -1}, "retries is -1"),
         ({"retries": "often"}, "retries is 'often'"),
         ({"expires": "soon"}, "expires is 'soon'"),
+        ({"expires": 0}, "expires is 0, expected more than the 0 s"),
+        ({"expires": "5m", "debounce": "5m"}, "expires is '5m', expected more than the 300 s"),
         ({"block_for": "a while"}, "block_for is 'a while'"),
         ({"countdown": 3}, "has no option 'countdown'"),
         ({"name": "nodots"}, "expected module.function"),
@@ -176,6 +181,8 @@ def test_bad_options_of_a_call_are_told() -> None:
         defer_job("a.b", after=5)  # type: ignore[call-arg]
     with pytest.raises(InvalidJob, match="expected a datetime with a time zone"):
         add.options(eta=datetime(2030, 1, 1))
+    with pytest.raises(InvalidJob, match="expires is '5m', expected more than the 600 s"):
+        add.options(expires="5m", countdown="10m")
     with pytest.raises(InvalidJob, match="exclude each other"):
         add.options(eta=datetime(2030, 1, 1, tzinfo=UTC), countdown=5)
     with pytest.raises(InvalidJob, match="id is 'two words'"):
@@ -378,6 +385,19 @@ def test_importing_loads_no_zeromq_and_starts_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.1
+
+
+def test_what_is_raised_and_what_is_given_can_be_imported() -> None:
+    """Every error that a docstring names, so that it can be caught; and the types that users write in annotations."""
+    raised: set[str] = set()
+    for thing in [getattr(eventmq, name) for name in eventmq.__all__]:
+        for each in (thing, *(vars(thing).values() if isinstance(thing, type) else ())):
+            _, _, raises = (inspect.getdoc(each) or "").partition("Raises:\n")
+            raised |= set(re.findall(r"\b[A-Z]\w+", raises))
+    raised = {name for name in raised if name.endswith("Error") or hasattr(errors, name)}
+    assert len(raised) > 10
+    assert raised - set(dir(builtins)) <= set(eventmq.__all__)
+    assert {"CurrentJob", "JobHandle", "JobHandles", "Job", "Client"} <= set(eventmq.__all__)
 
 
 def test_every_public_name_exists() -> None:

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
         JobRefused as JobRefused,
         JobTimeout as JobTimeout,
         QueueFull as QueueFull,
+        SettingsError as SettingsError,
         SoftTimeout as SoftTimeout,
         Terminated as Terminated,
     )
     from eventmq.schedules.rule import Cron as Cron, Every as Every
-    from eventmq.workers.context import current_job as current_job
+    from eventmq.workers.context import CurrentJob as CurrentJob, current_job as current_job
 
 __version__ = "1.0.0.dev0"
 
@@ -58,10 +59,10 @@ _HOMES = {
     "eventmq.errors": (
         "BrokerUnavailable DuplicateJob EnqueueError EventMQError InvalidJob InvalidSchedule "
         "JobCancelled JobCrashed JobError JobExpired JobFailed JobLost JobNotFound JobRefused "
-        "JobTimeout QueueFull SoftTimeout Terminated"
+        "JobTimeout QueueFull SettingsError SoftTimeout Terminated"
     ),
     "eventmq.schedules.rule": "Cron Every",
-    "eventmq.workers.context": "current_job",
+    "eventmq.workers.context": "CurrentJob current_job",
 }
 """What users import, by the module in which it lives."""
 

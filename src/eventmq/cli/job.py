@@ -91,7 +91,11 @@ def _text(what: str, value: Any) -> Any:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @asks
 def cancel(admin: Admin, ids: tuple[str, ...]) -> Told:
-    """Call jobs off: what waits does not run, and what runs is stopped."""
+    """Call jobs off: what waits does not run, and what runs is stopped.
+
+    It does not wait for that: `stopping` is a job that runs and is told to stop. It does not count any more, and is
+    killed if it has not stopped within 5 s.
+    """
     told = admin.cancel(list(ids))
     table = Table("Jobs", ("id", "what became of it"), list(told.items()))
     return Told(told, table, code=FAILED if "unknown" in told.values() else OK)

@@ -1,7 +1,8 @@
 """Runs a job where it was called, for programs without a Router.
 
 The steps are the worker's own, so arguments and value go through msgpack and the annotations as they will in a worker.
-Not done here: queues, priorities, timeouts, keys. A failure is logged, as nobody may ever ask for the outcome.
+Not done here: queues, priorities, delays, timeouts, retries, keys. A failure is logged, as nobody may ever ask for the
+outcome.
 """
 
 from __future__ import annotations

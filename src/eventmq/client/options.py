@@ -76,7 +76,7 @@ class JobOptions:
         result_ttl: How long its outcome is kept; 0 = not.
         crash_limit: Dead after it took down this many worker processes.
         retries: How often, and after which delays, it is tried again when it fails; a number stands for `Retry(it)`.
-        expires: It ends as expired when it has not begun so long after it was accepted.
+        expires: It ends as expired when its turn comes so long after it was accepted, or later; a retry's, too.
         redeliver: False: it begins at most once, ever; when nobody can say how that run ended, it ends as lost.
         on_partition: What its job manager does with it when it is cut off from the Router: `finish` it, which may
             happen while another runs it again, or `stop` it before another may begin.
@@ -148,6 +148,9 @@ class JobOptions:
         )
         if options.timeout_s and options.soft_timeout_s and options.soft_timeout_s >= options.timeout_s:
             raise InvalidJob(f"soft_timeout is {self.soft_timeout!r}, expected less than timeout, {self.timeout!r}")
+        if options.expires_s is not None and options.expires_s <= options.delay_s:
+            text = f"expected more than the {options.delay_s:g} s by which the job is put off"
+            raise InvalidJob(f"expires is {self.expires!r}, {text}")
         if self.countdown is not None and self.eta is not None:
             raise InvalidJob("countdown and eta exclude each other")
         if self.retries is not None:
