@@ -462,7 +462,7 @@ def test_a_crash_is_told_at_once_with_its_cause(
     assert router.run("add", 1) == 1
 
 
-@pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 5), ("return", 0)])
+@pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 5), ("leave", 0), ("return", 0)])
 def test_a_child_that_a_job_has_forked_is_no_second_worker(
     router: FakeRouter, manage: Callable[..., Running], how: str, code: int
 ) -> None:

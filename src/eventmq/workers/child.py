@@ -67,7 +67,7 @@ class Worker:
         self._wake = threading.Event()
         self._parked = False
         self._stopping = False
-        self._forked = False
+        self._pid = os.getpid()
         self._flushed = 0.0
         self._progress: tuple[int, bytes] | None = None
         self._progress_told: tuple[int, bytes] | None = None
@@ -77,7 +77,6 @@ class Worker:
         """Serve the manager until it says stop; ends the process when it is gone."""
         context.host = self
         self._interrupter.install()
-        os.register_at_fork(after_in_child=self._on_fork)
         threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
         self._send(messages.encode(messages.Ready(declared)))
         while True:
@@ -102,7 +101,7 @@ class Worker:
             if self._parked:
                 self._wake.set()
             state, value, failure, delay_s = run(job)
-            if self._forked:
+            if os.getpid() != self._pid:
                 end_forked(failure)
             ended = time.monotonic()
             self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now, delay_s)))
@@ -110,9 +109,6 @@ class Worker:
             if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
                 self._flush()
                 now = time.monotonic()
-
-    def _on_fork(self) -> None:
-        self._forked = True
 
     def _post(self, outcome: bytes) -> None:
         if not self._board.room_for(len(outcome)):
@@ -219,15 +215,12 @@ class Worker:
 def end_forked(failure: v2.Failure | None) -> None:
     """End a process that a job has forked, as it comes out of that job's function: it is no worker, and what it would
     do with board and socket, the job in its parent would seem to do."""
-    code = 0
-    if failure is not None and failure.type == "builtins.SystemExit":
-        code = int(failure.message) if failure.message.isdecimal() else failure.message not in ("", "None")
-    elif failure is not None:
+    text = "" if failure is None else failure.message
+    if failure is not None and failure.type != "builtins.SystemExit":
         sys.stderr.write(failure.traceback)
-        code = 1
+        text = failure.type
     sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    os._exit(int(text) if text.isdecimal() else text not in ("", "None"))
 
 
 def end_with_group() -> None:
