@@ -355,6 +355,14 @@ def test_time_is_up(router: FakeRouter, quick: None) -> None:
         handle.result(timeout="50ms")
 
 
+def test_a_time_that_is_none_is_told_by_its_name(router: FakeRouter) -> None:
+    handle = add.options(queue="nobody").delay(1)
+    with pytest.raises(ValueError, match="grace is -1, expected a duration of 0 or more"):
+        handle.cancel(grace=-1)
+    with pytest.raises(ValueError, match="timeout is 'soon', expected a duration in seconds"):
+        handle.result("soon")
+
+
 def test_time_is_up_for_some(router: FakeRouter) -> None:
     handles = add.map([(1,), (2,)])
     router.finish(v2.Result(handles[0], "succeeded", v2.pack(9)))

@@ -104,7 +104,7 @@ class JobHandle(str, Generic[R]):
                 known (`JobNotFound`).
         """
         if self._result is None:
-            time_s = _seconds(timeout)
+            time_s = _seconds("timeout", timeout)
             self._result = self._asked.results([self], time_s).get(self)
             if self._result is None:
                 raise TimeoutError(_late(self, time_s, _why(self._asked, self)))
@@ -114,7 +114,7 @@ class JobHandle(str, Generic[R]):
     async def aresult(self, timeout: Timeout = RESULT_TIMEOUT_S) -> R:
         """`result` for asyncio."""
         if self._result is None:
-            time_s = _seconds(timeout)
+            time_s = _seconds("timeout", timeout)
             self._result = (await self._asked.aresults([self], time_s)).get(self)
             if self._result is None:
                 raise TimeoutError(_late(self, time_s, await _awhy(self._asked, self)))
@@ -163,16 +163,17 @@ class JobHandle(str, Generic[R]):
 
         Raises:
             BrokerUnavailable: The Router did not answer.
+            ValueError: That is no grace.
         """
         if self._result is not None:
             return self._result.state
-        return self._asked.cancel([self], grace_s=values.duration(grace))[self]
+        return self._asked.cancel([self], grace_s=_seconds("grace", grace))[self]
 
     async def acancel(self, grace: Grace = CANCEL_GRACE_S) -> str:
         """`cancel` for asyncio."""
         if self._result is not None:
             return self._result.state
-        return (await self._asked.acancel([self], grace_s=values.duration(grace)))[self]
+        return (await self._asked.acancel([self], grace_s=_seconds("grace", grace)))[self]
 
     @property
     def _asked(self) -> Client:
@@ -202,7 +203,7 @@ class JobHandles(list[JobHandle[R]]):
             TimeoutError: Some have not ended in time. Those that have keep their outcome.
             JobError: The first in order that has no value; the others keep their outcome: ask each handle.
         """
-        time_s = _seconds(timeout)
+        time_s = _seconds("timeout", timeout)
         for client, ids in self._missing().items():
             late = self._fill(client.results(ids, time_s))
             if late is not None:
@@ -211,7 +212,7 @@ class JobHandles(list[JobHandle[R]]):
 
     async def aresults(self, timeout: Timeout = RESULT_TIMEOUT_S) -> list[R]:
         """`results` for asyncio."""
-        time_s = _seconds(timeout)
+        time_s = _seconds("timeout", timeout)
         for client, ids in self._missing().items():
             late = self._fill(await client.aresults(ids, time_s))
             if late is not None:
@@ -270,8 +271,8 @@ def _ended_without_value(id: str, state: str, cause: v2.Failure | None = None) -
     return kind(f"job {id} {text}" + (f": {cause.message}" if cause else ""), id)
 
 
-def _seconds(timeout: Timeout) -> float:
-    return FOREVER if timeout is None else values.duration(timeout)
+def _seconds(name: str, value: Timeout) -> float:
+    return FOREVER if value is None else values.seconds(name, value, ValueError)
 
 
 # ---- why a job has not ended ----------------------------------------------------------------------------
