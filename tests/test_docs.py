@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from eventmq.broker.lifecycle import DELAYED, TERMINAL, TRANSITIONS, WAITING
+from eventmq.client.options import Common, Given
 from eventmq.errors import REASONS
 from eventmq.settings import table
 
@@ -36,3 +37,10 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)` \|", text[text.index("## Settings") :], re.MULTILINE))
     assert {row.name for row in table()} <= documented
+
+
+def test_every_option_of_a_job_is_documented() -> None:
+    text = (ROOT / "docs/jobs.md").read_text()
+    heads = re.findall(r"^\| (`[^|]+`) \|", text[text.index("## Options") : text.index("## Retries")], re.MULTILINE)
+    documented = {name for head in heads for name in re.findall(r"\w+", head)}
+    assert documented == set(Given.__annotations__) | set(Common.__annotations__)
