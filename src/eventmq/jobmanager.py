@@ -86,6 +86,7 @@ class JobManager:
                 return self._serve(wakeup)
         finally:
             self._close()
+            log.info("ended")
 
     def stop(self) -> None:
         """Leave as on SIGTERM, within a tenth of a second; from any thread. A second call: at once."""

@@ -77,7 +77,10 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
     monkeypatch.undo()
 
     assert run(system, capsys, "job", "purge", *handles[:2]) == "purged 2 jobs\n"
-    assert run(system, capsys, "job", "purge", "--yes") == "purged 698 jobs\n"
+    some = (handles[0], handles[2], "nobody")
+    assert run(system, capsys, "job", "purge", *some, code=FAILED).startswith("purged 1 job; not 2, unknown")
+    assert run(system, capsys, "job", "requeue", "nobody", code=FAILED).startswith("requeued 0 jobs; not 1, unknown")
+    assert run(system, capsys, "job", "purge", "--yes") == "purged 697 jobs\n"
     assert list(admin.jobs(Selection())) == []
     assert admin.job(job) is None
 
@@ -110,7 +113,7 @@ def test_a_queue_is_paused_over_a_restart_drained_bound_and_purged(
     assert json.loads(run(system, capsys, "queue", "limit", "default", "1", "--json"))["jobs_max"] == 1
     with pytest.raises(QueueFull, match="1 jobs wait in queue 'default'"):
         note.delay(str(journal))
-    assert "at most 1 waiting" in run(system, capsys, "queue", "list")
+    assert "bound to 1 waiting" in run(system, capsys, "queue", "list")
     assert run(system, capsys, "queue", "purge", "default", "--yes") == "cancelled 1 job\n"
     with pytest.raises(JobCancelled):
         later.result(5)

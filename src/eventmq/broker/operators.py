@@ -92,7 +92,7 @@ class Operators(Core):
         page = self._slice(selection, self.wall)
         records = self.ledger.find([line.id for line in page.lines if line.state in REQUEUABLE])
         requeued = sum(self.ledger.requeue(records[line.id], self.wall) for line in page.lines if line.id in records)
-        self._note_act(f"{requeued} jobs requeued", requeued)
+        self._note_act("requeued", requeued)
         return {"requeued": requeued, "next": page.before or None}
 
     def purge(self, selection: Selection) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Operators(Core):
         else:
             states = _listed(TERMINAL)
             raise InvalidMessageError(f"PURGE wants ids, a state out of {states}, or a queue and the state waiting")
-        self._note_act(f"{gone} jobs purged", gone)
+        self._note_act("purged", gone)
         return {"purged": gone, "next": page.before or None}
 
     def cancel_jobs(self, params: SomeJobs) -> dict[str, str]:
@@ -129,9 +129,9 @@ class Operators(Core):
             self.ledger.cancel(id, self.wall, records.get(id))
         return len(idle)
 
-    def _note_act(self, text: str, count: int) -> None:
+    def _note_act(self, done: str, count: int) -> None:
         if count:
-            self.note("info", text.partition(" ")[2], f"an operator: {text}")
+            self.note("info", f"jobs {done}", f"an operator: {count} job{'s' * (count != 1)} {done}")
 
     # ---- selections ----------------------------------------------------------------------------------
 

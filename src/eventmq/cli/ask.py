@@ -132,7 +132,7 @@ def said_about(rule: Mapping[str, Any]) -> str:
     """What operators said about a queue, and its bound."""
     words = [word for word in ("paused", "draining") if rule[word]]
     if rule["jobs_max"] is not None:
-        words.append(f"at most {rule['jobs_max']:,} waiting")
+        words.append(f"bound to {rule['jobs_max']:,} waiting")
     return ", ".join(words)
 
 

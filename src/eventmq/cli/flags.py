@@ -66,7 +66,7 @@ log_level = click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARN
 store = click.option("--store", metavar="URL", help="Where jobs are kept: sqlite:///path or memory:.")
 durability = click.option("--durability", metavar="HOW", help="full, process or none.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-timeout = click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the Router.")
+timeout = click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds to wait.")
 listening = options(
     click.option("--frontend-addr", metavar="ADDR", help="Where to listen for clients and schedulers."),
     click.option("--backend-addr", metavar="ADDR", help="Where to listen for job managers."),

@@ -17,7 +17,7 @@ import click
 from eventmq.cli.ask import asks
 from eventmq.cli.ending import FAILED, OK, Mistake
 from eventmq.cli.flags import HELP, InOrder, options
-from eventmq.cli.tables import Table, Told, span
+from eventmq.cli.tables import Table, Told, some, span
 from eventmq.client.admin import Admin, ListedJob
 from eventmq.errors import JobNotFound
 from eventmq.limits import LIST_JOBS_MAX
@@ -168,19 +168,21 @@ def act(admin: Admin, what: Act, ids: Sequence[str], filters: Mapping[str, Any],
     selection = _selection(ids, filters, "dead")
     if not ids and not yes:
         if not sys.stdin.isatty():
-            named = _named(filters, selection)
-            raise Mistake(f"this concerns {named}, and there is nobody to ask; add --yes, or name ids")
+            instead = "" if what is CALL_OFF else ", or name ids"
+            raise Mistake(f"this concerns {_named(filters, selection)}, and there is nobody to ask; add --yes{instead}")
         if not _agreed(admin, what, selection, filters):
             return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
     done = what.method(admin, selection, _going(what.done) if sys.stderr.isatty() else None)
-    return Told({what.done: done}, text=f"{what.done} {some_jobs(done)}")
+    left = max(len(set(ids)) - done, 0)
+    text = f"{what.done} {some(done, 'job')}" + (f"; not {left:,}, unknown or in another state" if left else "")
+    return Told({what.done: done}, text=text, code=FAILED if left else OK)
 
 
 def _agreed(admin: Admin, what: Act, selection: Selection, filters: Mapping[str, Any]) -> bool:
     count = sum(1 for _ in admin.jobs(selection))
     if what is CALL_OFF:
         count += sum(1 for _ in admin.jobs(Selection(state="delayed", queue=selection.queue)))
-    return click.confirm(f"{what.question} {some_jobs(count)}: {_named(filters, selection)}?")
+    return click.confirm(f"{what.question} {some(count, 'job')}: {_named(filters, selection)}?")
 
 
 def _named(filters: Mapping[str, Any], selection: Selection) -> str:
@@ -197,15 +199,6 @@ def _selection(ids: Sequence[str], filters: Mapping[str, Any], state: str) -> Se
     return Selection(**{"state": state, **given})
 
 
-def some_jobs(count: int) -> str:
-    """A number of jobs, in words."""
-    return "1 job" if count == 1 else f"{count:,} jobs"
-
-
 def _going(done: str) -> Callable[[int], None]:
     """Shows a number that grows, on a line that it takes away with the next one."""
-
-    def show_number(count: int) -> None:
-        print(f"{done} {some_jobs(count)} so far\r", end="", file=sys.stderr, flush=True)
-
-    return show_number
+    return lambda count: print(f"{done} {some(count, 'job')} so far\r", end="", file=sys.stderr, flush=True)

@@ -84,7 +84,7 @@ def scheduler(config: str | None, **flags: Any) -> int:
 
 
 @eventmq.command(**HELP)
-@click.argument("modules", nargs=-1, metavar="MODULE...")
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @options(
     config,
     queues,

@@ -6,7 +6,7 @@ import click
 
 from eventmq.cli.ask import asks
 from eventmq.cli.flags import HELP, InOrder
-from eventmq.cli.tables import Told
+from eventmq.cli.tables import Told, some
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError
 
@@ -21,4 +21,4 @@ def drain(admin: Admin, name: str) -> Told:
     told = admin.ask("DRAIN_MANAGER", manager=name)
     if not told:
         raise EventMQError(f"no job manager named {name!r} is connected; `eventmq workers` lists their names")
-    return Told(told, text=f"{name}: told to leave; it has {sum(told.values())} jobs.")
+    return Told(told, text=f"{name}: told to leave; it has {some(sum(told.values()), 'job')}.")

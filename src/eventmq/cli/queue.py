@@ -12,8 +12,8 @@ from eventmq.cli import ask
 from eventmq.cli.ask import asks, said_about
 from eventmq.cli.ending import Mistake
 from eventmq.cli.flags import HELP, InOrder
-from eventmq.cli.job import CALL_OFF, act, some_jobs, yes
-from eventmq.cli.tables import Told
+from eventmq.cli.job import CALL_OFF, act, yes
+from eventmq.cli.tables import Told, some
 from eventmq.client.admin import Admin
 
 verbs = InOrder()
@@ -34,11 +34,7 @@ def _say(verb: str, say: Callable[[Admin, str], Mapping[str, Any]], help: str) -
         return _told(name, say(admin, name))
 
 
-_say(
-    "pause",
-    Admin.pause,
-    "Hand out nothing of a queue until it is resumed, not even after a restart. What runs goes on.",
-)
+_say("pause", Admin.pause, "Hand out nothing of a queue until it is resumed, over restarts too. What runs goes on.")
 _say("resume", Admin.resume, "End the pausing and the draining of a queue.")
 _say(
     "drain",
@@ -86,9 +82,6 @@ def limit(admin: Admin, name: str, jobs: str) -> Told:
 
 
 def _told(name: str, queue: Mapping[str, Any]) -> Told:
-    said = said_about(queue) or "open"
-    text = (
-        f"{name} is {said}: {some_jobs(queue['waiting'])} waiting, {queue['delayed']:,} delayed, "
-        f"{queue['running']:,} running, {queue['managers']:,} job managers"
-    )
-    return Told(queue, text=text)
+    now = f"{some(queue['waiting'], 'job')} waiting, {queue['delayed']:,} delayed, {queue['running']:,} running"
+    managers = some(queue["managers"], "job manager")
+    return Told(queue, text=f"{name} is {said_about(queue) or 'open'}: {now}, {managers}")

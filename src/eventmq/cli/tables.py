@@ -83,6 +83,11 @@ def _show_rich(table: Table) -> None:
     Console().print(shown)
 
 
+def some(count: int, what: str) -> str:
+    """A number of things, in words: `1 job`, `2 jobs`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 def span(seconds: float) -> str:
     """A length of time as people say it: `4.2 s`, `3 m 5 s`, `2 d 4 h`."""
     if seconds < 60:
