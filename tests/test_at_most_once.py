@@ -142,6 +142,21 @@ def test_what_was_returned_unstarted_is_handed_out_again(world: World, handed: v
     assert [(j.id, j.attempt) for j in world.handed(b"n")] == [("a", 1)]
 
 
+def test_an_older_inform_that_is_read_late_says_nothing_of_what_is_held(world: World) -> None:
+    """It came on another connection of the same manager, from before the session in which the job was handed out."""
+    late = (BACKEND, [b"m", *v2.encode(b"INFORM", v2.Inform(0, "m", "nonce", []))])
+    world.join(b"m2", name="m", credit=1)
+    world.enqueue(once("a"))
+    (handed,) = world.handed(b"m2")
+    world.turn(late)
+    world.join(b"n", credit=1)
+    assert state(world) == "running"
+    assert world.handed(b"n") == []
+    assert world.router.refusals == {"out_of_date": 1}
+    world.finish(b"m2", handed)
+    assert state(world) == "succeeded"
+
+
 def test_that_it_never_arrived_is_stored(world: World, handed: v2.Job) -> None:
     world.join(b"m2", name="m")
     world.restart()

@@ -42,7 +42,7 @@ class World:
         self.wall = 1_790_000_000.0
         self.sent: list[Send] = []
         self.router = self._new_router()
-        self._n = 0
+        self._n = self._informs = 0
 
     def _new_router(self) -> Router:
         return Router(self.store, self.policy, lambda: self.now, lambda: self.wall)
@@ -92,7 +92,8 @@ class World:
         fair: bool = False,
     ) -> list[v2.Verdict]:
         """A manager's INFORM and READY; returns the verdicts on what it holds."""
-        inform = v2.Inform(1, name or sender.decode(), nonce, queues or [], held or [], {}, fair)
+        self._informs += 1
+        inform = v2.Inform(self._informs, name or sender.decode(), nonce, queues or [], held or [], {}, fair)
         sent = self.manager(sender, b"INFORM", inform)
         (ack,) = [v2.decode(each.frames[3], v2.Informed) for each in sent if each.frames[2] == b"ACK"]
         if credit:

@@ -153,6 +153,7 @@ REASONS = {
     "unsupported_version": "neither eMQP/1.0 nor eMQP/2.0",
     "unknown_command": "no such command on this socket",
     "unknown_peer": "the sender must INFORM first",
+    "out_of_date": "a later INFORM of this manager has been read",
     "too_large": "over a limit of size or count",
     "invalid_job": "an id, name, queue or option of the job is not acceptable",
     "conflict": "the id belongs to another job already",

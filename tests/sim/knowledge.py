@@ -46,7 +46,8 @@ class Heard(NamedTuple):
     cancels: set[str]
     left: set[bytes]
     """Connections that said goodbye."""
-
+    acked: set[tuple[bytes | str, int]]
+    """Messages of managers that the turn answers."""
     new: list[str]
     """Jobs that were not there before the turn, in order of acceptance."""
 

@@ -88,7 +88,7 @@ class Witness(Told):
 
     def died_in_turn(self, received: list[tuple[str, list[bytes]]]) -> None:
         """The Router dies in a turn in which it has read this."""
-        self._hear(received)
+        self._hear(received, [])
 
     def _take_acts(self) -> Acts:
         acts = self.orders.take_acts()
@@ -107,7 +107,7 @@ class Witness(Told):
     def after_turn(self, router: Router, received: list[tuple[str, list[bytes]]], sends: list[Send]) -> None:
         self.turns += 1
         applied = self.disk.applied
-        heard = self._hear(received)
+        heard = self._hear(received, sends)
         delayed = len(router.ledger.timers)
         lively = bool(heard.outcomes or heard.informs) or (applied, delayed) != self._changed
         before = self.jobs
@@ -139,8 +139,9 @@ class Witness(Told):
         self._lease = max([self._lease, *self._leases])
         self._leases.clear()
 
-    def _hear(self, received: list[tuple[str, list[bytes]]]) -> Heard:
-        heard = Heard([], {}, {}, set(), set(), [])
+    def _hear(self, received: list[tuple[str, list[bytes]]], sends: list[Send]) -> Heard:
+        acks = [send for send in sends if send.frames[:3] == [b"", v2.VERSION, b"ACK"] and send.socket == BACKEND]
+        heard = Heard([], {}, {}, set(), set(), {(ack.peer, v2.unpack(ack.frames[3])[0]) for ack in acks}, [])
         for socket, frames in received:
             if socket == ADMINISTRATIVE and len(frames) >= 5 and frames[2] == v2.VERSION:
                 self.orders.hear(frames)
@@ -166,7 +167,8 @@ class Witness(Told):
                 heard.cancels.update(body.ids)
             case v2.Inform():
                 heard.informs[peer, body.n] = body
-                self._sessions[peer] = Session()
+                if (peer, body.n) in heard.acked:
+                    self._sessions[peer] = Session()  # else it was out of date
             case v2.Reply():
                 heard.replies[peer, body.n] = body.outcomes
                 heard.outcomes.extend((peer, outcome) for outcome in body.outcomes)

@@ -107,6 +107,11 @@ class Backend(Scheduling):
             raise InvalidMessageError(f"a manager tells of itself {limits.ABOUT_BYTES_MAX} bytes at most", "too_large")
         self.check_room(sender)
         before = self.pool.incarnations.get(incarnation)
+        if before is not None and body.n <= before.informed:
+            # From a connection that was given up: what has been handed out since looks as if it had never begun.
+            raise InvalidMessageError(
+                f"INFORM {body.n} of {body.name}, whose {before.informed} was read", "out_of_date"
+            )
         other = self.pool.managers.get(sender)
         if before is not None:
             self.pool.remove(before)
@@ -115,7 +120,7 @@ class Backend(Scheduling):
         self._forget_namesake(incarnation)
         self.commit()
         manager = self._join(sender, 2, incarnation, body.queues, body.fair)
-        manager.about = body.about
+        manager.about, manager.informed = body.about, body.n
         unwanted = self.stops.came_back(incarnation, body.held)
         verdicts = [v2.Verdict(held.id, held.lease, self._verdict(held, unwanted, manager)) for held in body.held]
         if before is not None:

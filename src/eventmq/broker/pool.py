@@ -60,12 +60,13 @@ class Manager:
         suspect_since: Monotonic time at which its connection was found gone; None = it is there.
         draining: It takes no more jobs.
         about: What it told of itself, for people.
+        informed: Number of the INFORM that began this session.
         finished: Jobs that it has brought to an end.
     """
 
     __slots__ = (
         "about", "clock", "crew", "draining", "finished", "heard", "id",
-        "incarnation", "limit", "sent", "suspect_since", "told", "wire",
+        "incarnation", "informed", "limit", "sent", "suspect_since", "told", "wire",
     )  # fmt: skip
 
     def __init__(self, id: PeerId, wire: int, incarnation: Incarnation, crew: Crew, now: float) -> None:
@@ -81,6 +82,7 @@ class Manager:
         self.suspect_since: float | None = None
         self.draining = False
         self.about: dict[str, Any] = {}
+        self.informed = 0
         self.finished = 0
 
     @property
