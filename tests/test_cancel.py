@@ -115,6 +115,14 @@ def test_a_job_that_is_only_in_the_store_can_be_called_off(world: World, monkeyp
     assert [j.id for j in world.handed(b"m")] == ["w0", "w1", "w2", "w4", "d0", "d1", "d2", "d3", "d4"]
 
 
+def test_many_are_looked_up_at_once(world: World) -> None:
+    asked: list[list[str]] = []
+    find = world.store.find
+    world.store.find = lambda ids: asked.append(ids) or find(ids)  # type: ignore[method-assign, func-returns-value]
+    assert set(cancel(world, *(f"nowhere{n}" for n in range(500))).values()) == {"unknown"}
+    assert len(asked) == 1
+
+
 # ---- jobs that run --------------------------------------------------------------------------------------
 
 

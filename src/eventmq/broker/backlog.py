@@ -11,7 +11,7 @@ This module never reads the store; the ledger fetches pages for it, when everyth
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 
 from eventmq import limits
@@ -26,6 +26,11 @@ FIRST: Key = (-1_000_000, -1)
 
 def key(job: Job) -> Key:
     return (-job.priority, job.seq)
+
+
+def _seq(job: Job) -> int:
+    """A job's place in its lane, which is in this order: finding it there is quick, however long the queue."""
+    return job.seq
 
 
 class Room:
@@ -98,13 +103,12 @@ class Backlog:
         self.room.bytes += len(job.payload)
 
     def push_back(self, job: Job) -> None:
-        """A job that was here before goes back to its old place, which is at the front or near it."""
+        """A job that was here before goes back to its old place."""
         self.push(job)
         lane = self.lanes[-job.priority]
         if len(lane) > 1 and lane[-2].seq > job.seq:
             lane.pop()
-            place = next(i for i, other in enumerate(lane) if other.seq > job.seq)
-            lane.insert(place, job)
+            lane.insert(bisect_left(lane, job.seq, key=_seq), job)
 
     def pop(self, count: int) -> list[Job]:
         """Up to `count` jobs from the front, in dispatch order, from memory only."""
@@ -134,7 +138,9 @@ class Backlog:
         if lane[-1] is job:
             lane.pop()
         else:
-            del lane[next(i for i, other in enumerate(lane) if other is job)]
+            place = bisect_left(lane, job.seq, key=_seq)
+            assert lane[place] is job
+            del lane[place]
         if not lane:
             del self.lanes[-job.priority]
             self.ranks.remove(-job.priority)

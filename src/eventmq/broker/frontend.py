@@ -130,15 +130,16 @@ class Frontend(Scheduling):
             return
         grace_s = min(max(body.grace_s, 0.0), limits.CANCEL_GRACE_S_MAX)
         again = [id for id in body.ids if id in self.stops.runs]
-        answer = {id: self._end_or_stop(id, grace_s) for id in dict.fromkeys(body.ids)}
+        stored = self.ledger.stored(body.ids)
+        answer = {id: self._end_or_stop(id, grace_s, stored) for id in dict.fromkeys(body.ids)}
         for id in again:
             self.stops.order(id, self.now, self.pool, self.outbox, grace_s)
         if self.stops.ask(sender, body.n, answer):
             self.outbox.send(FRONTEND, sender, v2.encode(b"ACK", v2.Ack(body.n)))
 
-    def _end_or_stop(self, id: str, grace_s: float) -> str:
+    def _end_or_stop(self, id: str, grace_s: float, stored: dict[str, Record]) -> str:
         """Ends one job; what the client is told of it, "" = that depends on how its run ends."""
-        word = self.ledger.cancel(id, self.wall)
+        word = self.ledger.cancel(id, self.wall, stored)
         if word == lifecycle.STOPPING:
             manager, held = self.ledger.kills[-1]
             if manager.wire == 1:

@@ -120,13 +120,14 @@ class Operators(Core):
         return self._cancel(params.ids)
 
     def _cancel(self, ids: list[str]) -> dict[str, str]:
-        return {id: self.ledger.cancel(id, self.wall) for id in dict.fromkeys(ids)}
+        stored = self.ledger.stored(ids)
+        return {id: self.ledger.cancel(id, self.wall, stored) for id in dict.fromkeys(ids)}
 
     def _call_off(self, lines: list[Line]) -> int:
         idle = [line.id for line in lines if line.id not in self.ledger.leases]
-        records = self.ledger.find([id for id in idle if id not in self.ledger.live])
+        stored = self.ledger.stored(idle)
         for id in idle:
-            self.ledger.cancel(id, self.wall, records.get(id))
+            self.ledger.cancel(id, self.wall, stored)
         return len(idle)
 
     def _note_act(self, done: str, count: int) -> None:
