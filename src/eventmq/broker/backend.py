@@ -109,9 +109,7 @@ class Backend(Scheduling):
         before = self.pool.incarnations.get(incarnation)
         if before is not None and body.n <= before.informed:
             # From a connection that was given up: what has been handed out since looks as if it had never begun.
-            raise InvalidMessageError(
-                f"INFORM {body.n} of {body.name}, whose {before.informed} was read", "out_of_date"
-            )
+            raise InvalidMessageError(f"INFORM {body.n} of {body.name} after {before.informed}", "out_of_date")
         other = self.pool.managers.get(sender)
         if before is not None:
             self.pool.remove(before)

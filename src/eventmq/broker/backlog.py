@@ -135,12 +135,9 @@ class Backlog:
     def remove(self, job: Job) -> None:
         """Takes one job out of memory, wherever it stands."""
         lane = self.lanes[-job.priority]
-        if lane[-1] is job:
-            lane.pop()
-        else:
-            place = bisect_left(lane, job.seq, key=_seq)
-            assert lane[place] is job
-            del lane[place]
+        place = bisect_left(lane, job.seq, key=_seq)
+        assert lane[place] is job
+        del lane[place]
         if not lane:
             del self.lanes[-job.priority]
             self.ranks.remove(-job.priority)

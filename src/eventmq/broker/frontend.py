@@ -104,22 +104,13 @@ class Frontend(Scheduling):
             self.questions.append((len(ids), partial(self._answer_wait, sender, ids)))
 
     def _answer_wait(self, sender: PeerId, ids: list[str]) -> None:
-        live = self.ledger.live
-        elsewhere = []
+        stored = self.ledger.stored(ids)
         for id in ids:
-            if id in live:
+            record = stored.get(id)
+            if id in self.ledger.live or (record is not None and record.state not in lifecycle.TERMINAL):
                 self.waiters.add(id, sender)
             else:
-                elsewhere.append(id)
-        records = self.ledger.find(elsewhere) if elsewhere else {}
-        for id in elsewhere:
-            record = records.get(id)
-            if record is None:
-                self.outbox.tell(sender, v2.Result(id, lifecycle.UNKNOWN))
-            elif record.state in lifecycle.TERMINAL:
-                self.outbox.tell(sender, result_of(record))
-            else:
-                self.waiters.add(id, sender)
+                self.outbox.tell(sender, result_of(record) if record else v2.Result(id, lifecycle.UNKNOWN))
 
     def on_cancel(self, sender: PeerId, body: v2.Cancel) -> None:
         """A client's CANCEL. The jobs have ended when this turn is durable, and no late outcome counts; the answer
@@ -189,11 +180,7 @@ class Frontend(Scheduling):
     def reply_1_0(self, peer: PeerId, result: v2.Result) -> None:
         """The result to a client that speaks eMQP/1.0 and asked for it; a failure comes as its text, as ever."""
         failure = result.failure
-        value: Any = True
-        if failure is not None:
-            value = f"{failure.type}: {failure.message}"
-        elif result.value:
-            value = plain_value(result.value)
+        value = plain_value(result.value) if failure is None else f"{failure.type}: {failure.message}"
         self.outbox.send(FRONTEND, peer, v1.encode(b"REPLY", self.new_id(), v1.format_value(value), result.id))
 
 

@@ -125,10 +125,7 @@ class Operators(Core):
 
     def _call_off(self, lines: list[Line]) -> int:
         idle = [line.id for line in lines if line.id not in self.ledger.leases]
-        stored = self.ledger.stored(idle)
-        for id in idle:
-            self.ledger.cancel(id, self.wall, stored)
-        return len(idle)
+        return len(self._cancel(idle))
 
     def _note_act(self, done: str, count: int) -> None:
         if count:
