@@ -14,7 +14,7 @@ import pytest
 from system_jobs import note
 
 from eventmq import schedule, unschedule
-from eventmq.cli.ending import FAILED, OK, end
+from eventmq.cli.ending import FAILED, OK, USAGE, end
 from eventmq.cli.main import eventmq as command
 from eventmq.client.admin import Admin
 
@@ -142,18 +142,21 @@ def test_a_declared_schedule_runs(system: System, tmp_path: Path) -> None:
 # ---- operators ---------------------------------------------------------------------------------------------
 
 
-def run(system: System, capsys: pytest.CaptureFixture[str], *words: str, code: int = OK) -> str:
+def run(system: System, capsys: pytest.CaptureFixture[str], *words: str, code: int = OK, at: str = "-a") -> str:
     """What a verb prints on stdout."""
     capsys.readouterr()
-    assert end("eventmq", command, [*words, "-a", system.administrative]) == code
+    address = system.administrative if at == "-a" else system.frontend
+    assert end("eventmq", command, [*words, at, address]) == code
     return capsys.readouterr().out
 
 
 def test_operators(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     system.start_router()
     journal = system.journal()
-    schedule(note, cron="0 9 * * 1-5", tz="Europe/Prague", name="daily", args=(str(journal),))
-    schedule("no.such", interval_secs="1d")
+    expression = ["--cron", "0 9 * * 1-5", "--tz", "Europe/Prague", "--name", "daily"]
+    call = ["schedule", "add", "system_jobs.note", "--args", json.dumps([str(journal)])]
+    assert run(system, capsys, *call, *expression, at="-B") == "daily\n"
+    assert run(system, capsys, "schedule", "add", "no.such", "--every", "1d", at="-B").strip()
 
     listed = [line.split("\t") for line in run(system, capsys, "schedules").splitlines()]
     assert listed[0] == ["id", "when", "calls", "next", "last run", "outcome", "state"]
@@ -187,6 +190,23 @@ def test_operators(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     status = run(system, capsys, "status")
     assert "schedules total\t1" in status
     assert "schedules unassigned\t1" in status
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cron", "0 0 31 4 *"], "never due"),
+        (["--cron", "* * * * *", "--tz", "Mars"], "no time zone 'Mars'"),
+        (["--cron", "* * * * *", "--every", "5m"], "got both interval_secs and cron"),
+        ([], "got none of them"),
+        (["--every", "5m", "--args", "{}"], "--args is '{}', expected a JSON list"),
+    ],
+)
+def test_mistakes_are_of_usage_and_told_without_a_router(
+    system: System, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert end("eventmq", command, ["schedule", "add", "a.b", *words, "-B", system.frontend]) == USAGE
+    assert said in capsys.readouterr().err
 
 
 def test_unscheduled(system: System) -> None:

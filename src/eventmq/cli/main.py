@@ -152,7 +152,7 @@ def schedules_(**flags: Any) -> int:
 
 eventmq.add_command(Elsewhere("job", "eventmq.cli.job", "List, show, requeue, purge and cancel jobs."))
 eventmq.add_command(Elsewhere("queue", "eventmq.cli.queue", "List, pause, resume, drain, purge and bound queues."))
-eventmq.add_command(Elsewhere("schedule", "eventmq.cli.schedule", "List, remove, pause and run schedules."))
+eventmq.add_command(Elsewhere("schedule", "eventmq.cli.schedule", "List, add, remove, pause and run schedules."))
 eventmq.add_command(Elsewhere("manager", "eventmq.cli.manager", "Tell job managers to leave."))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,12 +12,13 @@ from typing import Any
 import click
 
 from eventmq.cli.ask import asks
-from eventmq.cli.flags import HELP, InOrder
-from eventmq.cli.tables import Table, Told, span
+from eventmq.cli.ending import Mistake
+from eventmq.cli.flags import HELP, InOrder, as_json, config, load, options
+from eventmq.cli.tables import Table, Told, span, tell
 from eventmq.client.admin import Admin
-from eventmq.errors import JobNotFound
+from eventmq.errors import InvalidSchedule, JobNotFound
 from eventmq.schedules import due as dues
-from eventmq.schedules.rule import Rule, words, zone
+from eventmq.schedules.rule import MISFIRES, OVERLAPS, Rule, words, zone
 
 verbs = InOrder()
 
@@ -45,6 +47,54 @@ def _row(told: Mapping[str, Any], now: float) -> tuple[str, ...]:
         *ran,
         ", ".join(word for word, is_so in states.items() if is_so),
     )
+
+
+@verbs.command(**HELP)
+@click.argument("target", metavar="CALL")
+@click.option("--every", "interval_secs", metavar="SPAN", help="At once, then this often: 90, 5m, 1h30m.")
+@click.option("--cron", metavar="EXPRESSION", help="Five or six fields, or @hourly and its kin.")
+@click.option("--tz", metavar="ZONE", help="Time zone of the expression. Default: UTC.")
+@click.option("--name", metavar="NAME", help="Its name. Default: a key made of the call.")
+@click.option("--args", metavar="JSON", default="[]", help="Positional arguments, as a list.")
+@click.option("--kwargs", metavar="JSON", default="{}", help="Named arguments, as an object.")
+@click.option("--queue", metavar="NAME", help="Queue of its jobs.")
+@click.option("--run-count", type=click.IntRange(1), help="End after so many runs.")
+@click.option("--nohaste", is_flag=True, default=None, help="Of --every: not at once.")
+@click.option("--jitter", metavar="SPAN", help="Put each run off by up to this long.")
+@click.option("--misfire", type=click.Choice(MISFIRES), help="What becomes of runs that are too late.")
+@click.option("--grace", metavar="SPAN", help="How late is not too late. Default: 60.")
+@click.option("--overlap", type=click.Choice(OVERLAPS), help="What happens when the run before has not ended.")
+@click.option("-B", "--broker-addr", "scheduler_addr", metavar="ADDR", help="The Router's frontend address.")
+@options(config, as_json)
+def add(config: str | None, scheduler_addr: str | None, as_json: bool, target: str, **given: Any) -> int:
+    """Have a job run again and again.
+
+    \b
+    eventmq schedule add shop.jobs.clean --every 5m
+    eventmq schedule add shop.jobs.report --cron "0 9 * * 1-5" --tz Europe/Prague --name daily --args '["all"]'
+    """
+    from eventmq.client.default import configure
+    from eventmq.client.schedules import schedule
+    from eventmq.net import address
+
+    settings = load("scheduler", config, scheduler_addr=scheduler_addr)
+    configure(broker_addr=address.reachable(settings.scheduler_addr))
+    args, kwargs = (_json(f"--{name}", given.pop(name), kind) for name, kind in (("args", list), ("kwargs", dict)))
+    try:
+        id = schedule(target, None, args, kwargs, **given)
+    except (InvalidSchedule, TypeError) as error:
+        raise Mistake(str(error)) from None
+    return tell(Told({"id": id}, text=id), as_json)
+
+
+def _json(flag: str, text: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        raise Mistake(f"{flag} is {text!r}, expected a JSON {'list' if kind is list else 'object'}")
+    return value
 
 
 def _act(verb: str, done: str, help: str) -> None:
