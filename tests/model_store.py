@@ -323,7 +323,7 @@ _NO_END = Ended(0, "", 0.0, 0.0, 0, 0, 0.0, "", b"", b"")
 
 
 def _holder(job: Job, ended: bool) -> Holder:
-    return Holder(job.id, job.seq, job.created, job.due, job.options, ended)
+    return Holder(job.id, job.seq, job.created, job.due, job.options, ended, job.queue)
 
 
 def _record(row: _Row) -> Record:

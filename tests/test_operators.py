@@ -518,15 +518,6 @@ def test_a_limit_takes_the_place_of_the_setting_until_it_is_taken_back(store: St
     assert [each.reason for each in world.enqueue(job("y", queue="other")).refusals] == ["queue_full"]
 
 
-def test_a_full_queue_replaces_no_job_for_one_that_it_refuses(store: Store) -> None:
-    world = World(store, queue_jobs_max=(("*", 1),))
-    replacing = v2.pack({"on_conflict": "replace"})
-    world.enqueue(job("a", unique="key", options=replacing))
-    ack = world.enqueue(job("b", unique="key", options=replacing))
-    assert [each.reason for each in ack.refusals] == ["queue_full"]
-    assert ids(world, state="waiting") == ["a"]
-
-
 def test_a_call_that_a_full_queue_refuses_takes_no_key_from_one_that_has_ended(store: Store) -> None:
     world = World(store, queue_jobs_max=(("*", 1),))
     world.join(b"m", credit=1)

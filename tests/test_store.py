@@ -300,8 +300,8 @@ def test_who_holds_a_key_newest_first(kept: Kept) -> None:
         assert holding(kept.store) == [(5, False), (3, False), (1, False)]
         assert holding(kept.store, "other") == [(4, False)]
         assert kept.store.holders("tasks.sub", "key") == kept.store.holders("tasks.add", "") == []
-        assert kept.store.holders("tasks.add", "key")[0] == Holder("id-5", 5, 5.5, 9.0, b"", False)
-        assert kept.store.holders("tasks.add", "key")[-1] == Holder("id-1", 1, 1.5, 0.0, b"\x80", False)
+        assert kept.store.holders("tasks.add", "key")[0] == Holder("id-5", 5, 5.5, 9.0, b"", False, "default")
+        assert kept.store.holders("tasks.add", "key")[-1] == Holder("id-1", 1, 1.5, 0.0, b"\x80", False, "default")
         kept.restart()
 
 

@@ -290,6 +290,36 @@ def test_answers_are_forgotten_when_there_are_too_many(world: World, monkeypatch
 # ---- bounds ----------------------------------------------------------------------------------------------
 
 
+def refused(world: World, *jobs: v2.Job) -> dict[str, str]:
+    return {refusal.id: refusal.reason for refusal in world.enqueue(*jobs).refusals}
+
+
+@pytest.mark.parametrize("where", ["waiting", "delayed", "paged", "put off"])
+def test_what_is_replaced_makes_room_in_a_full_queue(world: World, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(world.store, queue_jobs_max=(("default", 4),))
+    if where in ("paged", "put off"):
+        monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 2)
+        monkeypatch.setattr(limits, "TIMERS_MAX", 2)
+    delay = {"delay_s": 60.0} if where in ("delayed", "put off") else {}
+    world.enqueue(*(job(f"x{n}", options=v2.pack(delay)) for n in "123"), keyed("old", **delay))
+    quick = [keyed(f"n{n}", on_conflict="replace") for n in range(3)]
+    assert refused(world, *quick, job("y")) == {"y": "queue_full"}
+    assert [state(world, id) for id in ("old", "n0", "n1", "n2")] == ["cancelled"] * 3 + ["waiting"]
+
+
+def test_what_makes_no_room_in_a_full_queue_is_not_replaced(world: World) -> None:
+    """One that runs takes no place, one in another queue takes another; a queue that drains takes nothing new."""
+    world = World(world.store, queue_jobs_max=(("default", 1),))
+    world.join(b"m", credit=1)
+    world.enqueue(keyed("running"))
+    world.enqueue(keyed("elsewhere", "b", queue="other"), job("x"))
+    new = [keyed("a", on_conflict="replace"), keyed("b", "b", on_conflict="replace")]
+    assert refused(world, *new) == {"a": "queue_full", "b": "queue_full"}
+    world.router.ledger.say("other", draining=True)
+    assert refused(world, keyed("c", "b", queue="other", on_conflict="replace")) == {"c": "queue_draining"}
+    assert [state(world, id) for id in ("running", "elsewhere", "x")] == ["running", "waiting", "waiting"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [

@@ -129,7 +129,9 @@ class Intake(ABC):
                 backlog = self.backlog(job.queue)
                 self.changed_queues[job.queue] = None
                 room = self._room(backlog)
-            full = room < 1
+            if room < 1:
+                room = self._room(backlog)  # what was replaced may have left some
+            full = room < 1 and not (job.unique and self._makes_room(job, room, wall, recovering))
             if job.unique and (rival := self._rival(job, wall, recovering, full)) is not None:
                 existing.append((job.id, rival))
                 if options_of(job.options).on_conflict == "raise":
@@ -184,6 +186,14 @@ class Intake(ABC):
         self.uniques.answered(job.id, rivals[0].id)
         return rivals[0].id
 
+    def _makes_room(self, job: Job, room: float, wall: float, recovering: bool) -> bool:
+        """Whether those that a new job is to replace leave enough in its queue; one that runs takes none there."""
+        if options_of(job.options).on_conflict != "replace":
+            return False
+        rivals = self.uniques.rivals(job, wall, recovering, Changes())
+        there = [rival.id for rival in rivals if rival.queue == job.queue]
+        return room + sum(id not in self.live or not self.live[id].lease for id in there) >= 1
+
     @abstractmethod
     def cancel(self, id: str, wall: float) -> str:
         """Ends a job wherever it is."""
@@ -191,7 +201,7 @@ class Intake(ABC):
     def _room(self, backlog: Backlog) -> float:
         """How many new jobs a queue takes now."""
         if self.rules.of(backlog.name).draining:
-            return 0.0
+            return -inf
         jobs_max = self.rules.jobs_max(backlog.name)
         return inf if jobs_max is None else jobs_max - len(backlog) - backlog.delayed
 

@@ -41,7 +41,7 @@ class Uniques:
 
     def added(self, job: Job) -> None:
         """A job with a key was accepted."""
-        holder = Holder(job.id, job.seq, job.created, job.due, job.options, False)
+        holder = Holder(job.id, job.seq, job.created, job.due, job.options, False, job.queue)
         self._added.setdefault((job.name, job.unique), []).append(holder)
 
     def ended(self, job: Job, state: str, changes: Changes) -> None:

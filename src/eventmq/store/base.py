@@ -106,6 +106,7 @@ class Holder(NamedTuple):
     due: float
     options: bytes
     ended: bool
+    queue: str
 
 
 class Record(NamedTuple):

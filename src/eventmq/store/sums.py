@@ -101,7 +101,7 @@ def _damaged(job: Job) -> Damaged:
 def holder_of(row: tuple[Any, ...]) -> Holder:
     """The same, as far as who wants its key has to know."""
     job, state, *_ = record_of(row)
-    return Holder(job.id, job.seq, job.created, job.due, job.options, state != "waiting")
+    return Holder(job.id, job.seq, job.created, job.due, job.options, state != "waiting", job.queue)
 
 
 def fact_of(row: tuple[str, bytes, int]) -> tuple[str, bytes]:
