@@ -32,8 +32,9 @@ WITHIN_S = 20.0
 """Deadline of waits that are not themselves what a test measures."""
 
 LATER = "import time; now = time.time; time.time = lambda: now() + {seconds}; "
+LIMIT = "from eventmq import limits; limits.{} = {}; "
 RUN = "from eventmq.cli.main import {0}; {0}()"
-"""What runs a command in a process whose wall clock may be ahead."""
+"""What runs a command in a process whose wall clock may be ahead, and whose limits may be others."""
 
 ROUTERS = ("EVENTMQ_STORE", "EVENTMQ_FRONTEND_ADDR", "EVENTMQ_BACKEND_ADDR", "EVENTMQ_ADMINISTRATIVE_ADDR")
 """What the Router is told through its environment, unless a test gives it a file."""
@@ -147,10 +148,15 @@ class System:
 
     Args:
         folder: Scratch.
+
+    Attributes:
+        limits: Those of `eventmq.limits` that are others in the Router and in managers: so that a test need not wait as
+            long as people do.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.limits: dict[str, float] = {}
         self.frontend, self.backend, self.administrative = (f"tcp://127.0.0.1:{port}" for port in free_ports(3))
         self.store = folder / "router.db"
         self.processes: list[Process] = []
@@ -166,7 +172,7 @@ class System:
             file: Its settings, in the place of ours.
             settings: More of them.
         """
-        ahead = LATER.format(seconds=later_s) if later_s else ""
+        ahead = self._first() + (LATER.format(seconds=later_s) if later_s else "")
         environ = self.environ(settings)
         if file:
             environ = {key: value for key, value in environ.items() if key not in ROUTERS}
@@ -188,7 +194,7 @@ class System:
     def start_manager(self, name: str = "manager", workers: int = 2, **settings: str) -> Process:
         """A job manager whose workers are all ready."""
         ask = {"EVENTMQ_NAME": name, "EVENTMQ_CONCURRENT_JOBS": str(workers), **settings}
-        command = [sys.executable, "-c", RUN.format("main"), "jobmanager", "system_jobs"]
+        command = [sys.executable, "-c", self._first() + RUN.format("main"), "jobmanager", "system_jobs"]
         manager = self.start(name, command, self.environ(ask))
         until(lambda: self.slots(name) >= workers or not manager.running, f"{name} has {workers} workers ready")
         assert manager.running, manager.log
@@ -206,6 +212,9 @@ class System:
         """How many schedules each connected scheduler ticks, by its name."""
         found = self.ask("SCHEDULERS")["connected_schedulers"].values()
         return {each["name"]: each["schedules"] for each in found}
+
+    def _first(self) -> str:
+        return "".join(LIMIT.format(*limit) for limit in self.limits.items())
 
     def start(self, name: str, command: list[str], environ: dict[str, str] | None = None) -> Process:
         """Any process; its environment is this system's unless told otherwise."""

@@ -32,7 +32,7 @@ class Retry(Exception):
     Args:
         times: How often to try again.
         backoff: How the delay grows from `base`: `exponential` (doubles each time), `linear`, `constant`, or a function
-            from the number of the retry, 1 for the first, to seconds.
+            from the number of the retry, 1 for the first, to seconds. From the 64th on it does not grow any more.
         base: The first delay.
         cap: The longest delay.
         jitter: Stretch or shrink each delay by up to a half, so that jobs that failed together come back apart.
@@ -60,7 +60,8 @@ class Retry(Exception):
         on_crash: bool = True,
         delay: Seconds | None = None,
     ) -> None:
-        super().__init__("the job asks to be tried again" if delay is None else f"the job asks for a retry in {delay}")
+        asks = "to be tried again" if delay is None else f"for a retry in {delay}"
+        super().__init__(f"the job asks {asks}; `retries` says how often it may")
         if type(times) is not int or not 0 <= times <= RETRIES_MAX:
             raise InvalidJob(f"Retry(): times is {times!r}, expected a whole number from 0 to {RETRIES_MAX}")
         if not callable(backoff) and backoff not in _GROWTH:
