@@ -173,6 +173,16 @@ def test_a_hook_that_raises_before_a_job_fails_it() -> None:
     assert failure.message == "not today"
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_whatever_a_hook_raises_after_a_job_changes_nothing(kind: type[BaseException]) -> None:
+    """Not even the end of the process: that would count as a crash of a job that has succeeded."""
+
+    def leave() -> None:
+        raise kind("enough")
+
+    assert execute("fakejobs.add", 1, executor=Executor(Resolver(), exit=leave)) == (1, None)
+
+
 # ---- the channel and the board ------------------------------------------------------------------------------
 
 

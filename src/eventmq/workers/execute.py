@@ -108,7 +108,7 @@ class Executor:
     def _leave(self, function: Callable[[], Any]) -> None:
         try:
             function()
-        except Exception:
+        except BaseException:
             log.exception("job_exit_func raised; the job's outcome stands")
 
 
