@@ -459,6 +459,15 @@ def test_a_question_about_many_jobs_is_answered_over_several_turns(
     assert world.router.next_deadline() > world.router.now
 
 
+def test_questions_that_wait_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUESTIONS_MAX", 3)
+    asked = [(FRONTEND, [b"c", *v2.encode(b"INFO", v2.Info(n, "a"))]) for n in range(5)]
+    sent = world.turn(*asked, (ADMINISTRATIVE, [b"o", *v2.encode(b"STATUS", v2.Question(1))]))
+    assert sorted(each.frames[2] for each in sent) == [b"REFUSED"] * 3 + [b"REPLY"] * 3
+    assert world.router.refusals == {"too_large": 3}
+    assert world.info("a") is None, "those that come later are answered"
+
+
 # ---- garbage ---------------------------------------------------------------------------------------
 
 

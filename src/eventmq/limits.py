@@ -145,6 +145,9 @@ TURN_BYTES = 128 << 10
 TURN_ANSWERS = 500
 """Jobs looked up in the store for questions in one turn (about 3 ms); the other questions wait for the next one."""
 
+QUESTIONS_MAX = 4_000
+"""Questions that wait for their turn; a WAIT counts as one for each `TURN_ANSWERS` jobs. Those beyond are refused."""
+
 LIST_JOBS_MAX = 500
 """Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
 

@@ -198,6 +198,16 @@ class Core(ABC):
             names = ", ".join(incarnation.name for incarnation in late)
             self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
 
+    def ask(self, cost: int, answer: Callable[[], None]) -> None:
+        """To be answered behind the commit, for `cost` rows of the store.
+
+        Raises:
+            InvalidMessageError: Too many wait already; whoever asks asks again.
+        """
+        if len(self.questions) >= limits.QUESTIONS_MAX:
+            raise InvalidMessageError("too many questions wait to be answered", "too_large")
+        self.questions.append((cost, answer))
+
     def _answer_questions(self) -> None:
         """As many as a turn has time for, in order; memory and store agree now."""
         self.stops.answer(self.outbox)

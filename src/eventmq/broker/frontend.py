@@ -101,7 +101,7 @@ class Frontend(Scheduling):
             return
         for start in range(0, len(body.ids), limits.TURN_ANSWERS):
             ids = body.ids[start : start + limits.TURN_ANSWERS]
-            self.questions.append((len(ids), partial(self._answer_wait, sender, ids)))
+            self.ask(len(ids), partial(self._answer_wait, sender, ids))
 
     def _answer_wait(self, sender: PeerId, ids: list[str]) -> None:
         stored = self.ledger.stored(ids)
@@ -141,7 +141,7 @@ class Frontend(Scheduling):
 
     def on_info(self, sender: PeerId, body: v2.Info) -> None:
         """A client's INFO."""
-        self.questions.append((1, partial(self._answer_info, sender, body)))
+        self.ask(1, partial(self._answer_info, sender, body))
 
     def _answer_info(self, sender: PeerId, body: v2.Info) -> None:
         record = self.ledger.find([body.id]).get(body.id)

@@ -60,7 +60,7 @@ class Operators(Core):
             self.outbox.send(ADMINISTRATIVE, sender, body)
             self.commit()
 
-        self.questions.append((cost, reply))
+        self.ask(cost, reply)
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
