@@ -241,3 +241,19 @@ def test_the_retries_of_a_2020_client_are_honoured(world: World, wire: str) -> N
             world.turn((BACKEND, [b"old", *reply]))
         assert len(world.frames_1_0(b"old", b"REQUEST")) == 2
     assert state(world) == "dead"
+
+
+def test_a_manager_that_is_back_in_time_holds_nothing_back_any_more() -> None:
+    """What it then says of the job is known, so a retry comes when its options say."""
+    world = World()
+    again = v2.pack_options(v2.Options(on_partition="stop", retries=1, retry_delays_s=(1.0,)))
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=again))
+    (handed,) = world.handed(b"m")
+    world.turn(gone=[(BACKEND, b"m")])
+    world.wait(limits.SUSPECT_GRACE_S + 0.2)
+    (verdict,) = world.join(b"m2", credit=2, name="m", held=[v2.Held("a", handed.lease)])
+    assert verdict.verdict == "keep"
+    world.finish(b"m2", handed, state="failed")
+    world.wait(1.5)
+    assert [each.id for each in world.handed(b"m2")] == ["a"]

@@ -97,6 +97,7 @@ class Leases(Intake):
             return "kill"  # its outcome is known, and the job is to run again
         self.fetch(idle)
         idle.due = 0.0
+        self.held_back.pop(id, None)
         self._lend(idle, lease, manager, now, now)
         self._mark(idle)
         return "keep"
