@@ -265,11 +265,11 @@ def test_a_turn_that_does_not_become_durable_stops_nothing() -> None:
 
 
 def test_questions_beyond_the_bound_do_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CANCELS_MAX", 1)
+    monkeypatch.setattr(limits, "CANCELS_MAX", 2)
     (handed,) = running(world, "a")
     ask(world, "a")
-    ask(world, "a", n=2)
-    assert answers(world) == [(1, {}), (2, {"a": "unconfirmed"})]
+    ask(world, "a", "b", n=2)
+    assert answers(world) == [(1, {}), (2, {"a": "unconfirmed", "b": "unknown"})]
     tell(world, "stopped", handed)
     assert answers(world) == [(1, {"a": "stopped"})]
 

@@ -74,8 +74,8 @@ VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 PROGRESS_BYTES_MAX = 1_024
 """How far a running job is, encoded. The Router keeps one for each running job."""
 
-CANCELS_MAX = 10_000
-"""CANCELs that wait for runs to stop, over all clients; those beyond are answered at once."""
+CANCELS_MAX = 100_000
+"""Jobs named in CANCELs that wait for runs to stop (about 200 bytes each); CANCELs beyond are answered at once."""
 
 # ---- memory ----------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Stops:
         self.runs: dict[str, Stopping] = {}
         self._answered: list[Question] = []
         self._questions: dict[tuple[PeerId, int], Question] = {}
+        self._named = 0  # jobs in all of them
 
     def begin(self, held: Held, incarnation: Incarnation, now: float, grace_s: float) -> None:
         """The run of `held` at this manager is to stop, unless it is on its way out already."""
@@ -82,12 +83,13 @@ class Stops:
         """A client wants to hear; `answer` has "" for runs that are being stopped. Whether it has to wait. The same
         question again is one."""
         question = Question(peer, n, answer)
-        if len(self._questions) < limits.CANCELS_MAX and (peer, n) not in self._questions:
+        if self._named + len(answer) <= limits.CANCELS_MAX and (peer, n) not in self._questions:
             for id in (id for id, word in answer.items() if not word):
                 self.runs[id].questions.append(question)
                 question.left += 1
             if question.left:
                 self._questions[peer, n] = question
+                self._named += len(answer)
         if (peer, n) in self._questions:
             return True
         self._answered.append(Question(peer, n, {id: word or UNCONFIRMED for id, word in answer.items()}))
@@ -118,6 +120,7 @@ class Stops:
             question.left -= 1
             if not question.left:
                 del self._questions[question.peer, question.n]
+                self._named -= len(question.answer)
                 self._answered.append(question)
 
     def at(self, incarnation: Incarnation) -> list[Held]:
