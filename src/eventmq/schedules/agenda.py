@@ -7,11 +7,14 @@ durable.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from eventmq.protocol.scheduling import Assignment, Tick
 from eventmq.schedules import due as dues
+
+VOID_MAX = 10_000
+"""Void places are taken out of the order each time that so many new ones are in it."""
 
 
 class Agenda:
@@ -26,11 +29,6 @@ class Agenda:
     def __len__(self) -> int:
         return len(self._assignments)
 
-    def clear(self) -> None:
-        """Nothing is to be done any more."""
-        self._assignments.clear()
-        self._order.clear()
-
     def put(self, assignment: Assignment, wall: float) -> None:
         """A schedule to run from here on.
 
@@ -44,6 +42,7 @@ class Agenda:
     def remove(self, id: str) -> None:
         """A schedule that is not ours any longer."""
         self._assignments.pop(id, None)
+        self._places.pop(id, None)
 
     def take_due(self, wall: float, limit: int) -> list[Tick]:
         """The ticks whose time has come, earliest first, at most `limit` of them."""
@@ -51,7 +50,7 @@ class Agenda:
         while self._order and self._order[0][0] <= wall and len(ticks) < limit:
             _, number, id = heappop(self._order)
             assignment = self._assignments.get(id)
-            if assignment is None or self._places[id] != number:
+            if assignment is None or self._places.get(id) != number:
                 continue
             due = self._next(assignment, wall)  # asked again: it may have become too late meanwhile
             if due is None or dues.runs_at(assignment.rule, id, due) > wall:
@@ -88,3 +87,6 @@ class Agenda:
         self._numbers += 1
         self._places[id] = self._numbers
         heappush(self._order, (when, self._numbers, id))
+        if self._numbers % VOID_MAX == 0:
+            self._order = [place for place in self._order if self._places.get(place[2]) == place[1]]
+            heapify(self._order)

@@ -7,16 +7,14 @@ due. A REQUEST with ticks is sent again until it is ACKed; the Router runs each 
 
 from __future__ import annotations
 
+import math
+
 from eventmq import limits
 from eventmq.errors import InvalidSchedule
 from eventmq.protocol import scheduling, v2
 from eventmq.protocol.conversation import ConversationV2
 from eventmq.protocol.scheduling import Assign, Tick, Withdraw
 from eventmq.schedules.agenda import Agenda
-
-CLOCK_S = 0.05
-"""A heartbeat that makes the Router's clock so much slower than it seemed says that it was set back, not that the
-heartbeat was under way for longer."""
 
 LEAVE = True
 """What a message may ask for: to leave."""
@@ -41,7 +39,8 @@ class SchedulerSession(ConversationV2[bool]):
         self.agenda = Agenda()
         self._who = (name, nonce)
         self._received = 0
-        self._ahead: float | None = None
+        self._ahead: float | None = None  # how far the Router's clock is ahead of our `now`, by the last two beats
+        self._ahead_now = -math.inf  # by the last one: its way here makes it seem less
         self._unacked: dict[int, tuple[list[Tick], float]] = {}
         self._leaving = False
         self._handlers |= {
@@ -58,9 +57,9 @@ class SchedulerSession(ConversationV2[bool]):
     def _renew(self, at: float) -> None:
         """What belongs to the session is void: the Router tells all of it again."""
         super()._renew(at)
-        self.agenda.clear()
+        self.agenda = Agenda()
         self._unacked.clear()
-        self._ahead = None
+        self._ahead, self._ahead_now = None, -math.inf
 
     # ---- what the Router says --------------------------------------------------------------------
 
@@ -83,9 +82,8 @@ class SchedulerSession(ConversationV2[bool]):
         if body.count != self._received:
             self._renew(now)
             return self.nothing
-        ahead = body.time - now
-        if self._ahead is None or not self._ahead - CLOCK_S <= ahead <= self._ahead:
-            self._ahead = ahead
+        before, self._ahead_now = self._ahead_now, body.time - now
+        self._ahead = max(before, self._ahead_now)
         return self.nothing
 
     def _on_assign(self, body: Assign, now: float) -> bool:
