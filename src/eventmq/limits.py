@@ -223,6 +223,9 @@ JOB_TIMEOUT_S = 300.0
 SCHEDULES_MAX = 50_000
 """Schedules that the Router keeps, in memory too (about 2 kB each)."""
 
+MODULES_MAX = 1_000
+"""Modules of which the Router remembers how old the newest was that it has heard of."""
+
 SCHEDULE_BYTES_MAX = 16 << 10
 """Arguments of a schedule, encoded: they stay in the Router's memory."""
 

@@ -241,7 +241,8 @@ class Core(ABC):
         self.ledger.wake(self.now, self.wall)
         if self.now >= self._next_survey:
             self._next_survey = self.now + limits.SWEEP_S
-            self.schedules.sweep(self.wall)
+            # a scheduler of 2020 forgets nothing as long as it lives
+            self.schedules.sweep(self.wall, keep=any(each.wire == 1 for each in self.schedulers.values()))
         self.distribute()
         if not self.holding:
             self.hand_out()

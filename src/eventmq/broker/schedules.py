@@ -36,6 +36,9 @@ TICK_FACT = "tick:"
 MODULE_FACT = "module:"
 """Facts `module:<name>`: age of the newest announcement of what a module declares."""
 
+HAS_ITS_JOB = ("conflict", "duplicate")
+"""Refusals of a run that stay as they are: its id, or its key, belongs to another job. So it is left out."""
+
 
 class Schedules:
     """All schedules.
@@ -51,15 +54,13 @@ class Schedules:
         self._ledger = ledger
         facts = ledger.facts
         self.entries: dict[str, Entry] = {}
+        self._modules: dict[str, float] = {}
         for fact, value in facts.items():
             if fact.startswith(SCHEDULE_FACT):
                 id = fact.removeprefix(SCHEDULE_FACT)
                 self.entries[id] = Entry(v2.decode(value, Schedule), v2.decode(facts[TICK_FACT + id], State))
-        self._modules = {
-            fact.removeprefix(MODULE_FACT): v2.decode(value, float)
-            for fact, value in facts.items()
-            if fact.startswith(MODULE_FACT)
-        }
+            elif fact.startswith(MODULE_FACT):
+                self._modules[fact.removeprefix(MODULE_FACT)] = v2.decode(value, float)
         self._changed: dict[str, None] = {}
         self._alarms: list[Entry] = []
 
@@ -94,17 +95,14 @@ class Schedules:
         self._write(entry)
 
     def _check(self, schedule: Schedule) -> None:
-        if schedule.id not in self.entries and len(self.entries) >= limits.SCHEDULES_MAX:
-            raise InvalidMessageError(f"there are {limits.SCHEDULES_MAX} schedules already", "too_large")
         if len(schedule.job.payload) > limits.SCHEDULE_BYTES_MAX:
             text = f"the arguments of a schedule have {limits.SCHEDULE_BYTES_MAX} bytes at most"
             raise InvalidMessageError(text, "too_large")
         schedule.job.id = "run"
         try:
             if not 0 < len(schedule.id) <= limits.NAME_CHARS_MAX or not 0 < len(schedule.token) <= limits.ID_CHARS_MAX:
-                raise InvalidSchedule(
-                    f"id has 1 to {limits.NAME_CHARS_MAX} characters, token 1 to {limits.ID_CHARS_MAX}"
-                )
+                most = f"{limits.NAME_CHARS_MAX} characters, token 1 to {limits.ID_CHARS_MAX}"
+                raise InvalidSchedule(f"id has 1 to {most}")
             check(schedule.rule)
             calls.unpack_call(schedule.job.payload)
             if schedule.rule.overlap != "allow" and schedule.job.unique:
@@ -113,6 +111,11 @@ class Schedules:
                 raise InvalidSchedule(refusal.text)
         except (InvalidSchedule, msgspec.MsgspecError) as error:
             raise InvalidMessageError(str(error), "invalid_schedule") from error
+        if schedule.id not in self.entries and len(self.entries) >= limits.SCHEDULES_MAX:
+            over = [id for id, entry in self.entries.items() if entry.state.over and not entry.holder]
+            if not over:
+                raise InvalidMessageError(f"there are {limits.SCHEDULES_MAX} schedules already", "too_large")
+            self._forget(min(over, key=lambda id: self.entries[id].state.over))
 
     def remove(self, id: str, wall: float) -> bool:
         """Ends a schedule; jobs that it has made go on. Returns whether there was one."""
@@ -130,6 +133,7 @@ class Schedules:
             state.ahead = _ahead(entry.schedule.rule, state.anchor, state.last)
             state.missed = 0
         state.paused = paused
+        state.over = 0.0 if paused or state.ahead else wall
         self._write(entry)
 
     def declare(self, module: str, since: float, schedules: list[Schedule], wall: float) -> list[str]:
@@ -141,6 +145,8 @@ class Schedules:
         """
         if not since >= self._modules.get(module, 0.0):
             return []
+        if module not in self._modules and len(self._modules) >= limits.MODULES_MAX:
+            self._ledger.changes.facts[MODULE_FACT + self._modules.popitem()[0]] = None  # the newest one
         self._modules[module] = since
         self._ledger.changes.facts[MODULE_FACT + module] = v2.pack(since)
         declared = {schedule.id: schedule for schedule in schedules}
@@ -202,13 +208,14 @@ class Schedules:
         self, entry: Entry, job: Job, due: float, ahead: list[float], wall: float, recovering: bool
     ) -> Refusal | None:
         accepted = self._ledger.accept([job], wall, recovering)
-        if accepted.refusals:
-            return replace(accepted.refusals[0], id=entry.schedule.id)
+        for refusal in accepted.refusals:
+            if refusal.reason not in HAS_ITS_JOB:
+                return replace(refusal, id=entry.schedule.id)
         state = entry.state
         overdue = entry.schedule.rule.overdue
         state.missed = min(state.missed + 1 + sum(each < due for each in state.ahead), overdue + 1)
         state.last, state.ahead = due, ahead[: overdue + 1]
-        if not accepted.existing:
+        if not (accepted.existing or accepted.refusals):
             state.job, state.ran, state.outcome = job.id, wall, ""
             state.runs += 1
             state.left -= state.left > 0
@@ -253,20 +260,23 @@ class Schedules:
 
     # ---- time passes ------------------------------------------------------------------------------------
 
-    def sweep(self, wall: float) -> None:
-        """Looks for schedules that should have run, and forgets those that are long over."""
+    def sweep(self, wall: float, keep: bool = False) -> None:
+        """Looks for schedules that should have run, and forgets those that are long over, unless all are to be kept."""
         for id, entry in list(self.entries.items()):
             state = entry.state
             if state.over:
-                if wall >= state.over + limits.DEDUPE_S:
-                    del self.entries[id]
-                    self._ledger.changes.facts[SCHEDULE_FACT + id] = None
-                    self._ledger.changes.facts[TICK_FACT + id] = None
+                if wall >= state.over + limits.DEDUPE_S and not keep:
+                    self._forget(id)
                 continue
             rule = entry.schedule.rule
             if rule.end and rule.misfire == "skip" and wall > rule.end + rule.grace_s + rule.jitter_s:
                 self._end(entry, wall)
             self._judge(entry, wall)
+
+    def _forget(self, id: str) -> None:
+        del self.entries[id]
+        self._ledger.changes.facts[SCHEDULE_FACT + id] = None
+        self._ledger.changes.facts[TICK_FACT + id] = None
 
     def _judge(self, entry: Entry, wall: float) -> None:
         """Raises the alarm or takes it back: so many due times have come since the last success that this many periods

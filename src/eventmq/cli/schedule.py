@@ -39,14 +39,8 @@ def _row(told: Mapping[str, Any], now: float) -> tuple[str, ...]:
     due = "" if told["next"] is None else f"in {span(told['next'] - now)}" if told["next"] > now else "now"
     states = {"paused": told["paused"], "OVERDUE": told["overdue"]}
     states["no scheduler"] = not (told["assigned"] or told["paused"])
-    return (
-        told["id"],
-        told["words"],
-        told["name"],
-        due,
-        *ran,
-        ", ".join(word for word, is_so in states.items() if is_so),
-    )
+    state = ", ".join(word for word, is_so in states.items() if is_so)
+    return (told["id"], told["words"], told["name"], due, *ran, state)
 
 
 @verbs.command(**HELP)
