@@ -150,13 +150,15 @@ def run(system: System, capsys: pytest.CaptureFixture[str], *words: str, code: i
     return capsys.readouterr().out
 
 
-def test_operators(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_operators(system: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     system.start_router()
     journal = system.journal()
     expression = ["--cron", "0 9 * * 1-5", "--tz", "Europe/Prague", "--name", "daily"]
     call = ["schedule", "add", "system_jobs.note", "--args", json.dumps([str(journal)])]
     assert run(system, capsys, *call, *expression, at="-B") == "daily\n"
-    assert run(system, capsys, "schedule", "add", "no.such", "--every", "1d", at="-B").strip()
+    monkeypatch.setenv("EMQ_BROKER_ADDR", system.frontend)
+    capsys.readouterr()
+    assert end("eventmq", command, ["schedule", "add", "no.such", "--every", "1d"]) == OK
 
     listed = [line.split("\t") for line in run(system, capsys, "schedules").splitlines()]
     assert listed[0] == ["id", "when", "calls", "next", "last run", "outcome", "state"]

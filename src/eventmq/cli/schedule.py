@@ -71,7 +71,8 @@ def add(config: str | None, scheduler_addr: str | None, as_json: bool, target: s
     from eventmq.client.schedules import schedule
     from eventmq.net import address
 
-    settings = load("scheduler", config, scheduler_addr=scheduler_addr)
+    given_addr = scheduler_addr or load("client", config).broker_addr or None
+    settings = load("scheduler", config, scheduler_addr=given_addr)
     configure(broker_addr=address.reachable(settings.scheduler_addr))
     args, kwargs = (_json(f"--{name}", given.pop(name), kind) for name, kind in (("args", list), ("kwargs", dict)))
     try:
