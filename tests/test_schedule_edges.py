@@ -58,6 +58,19 @@ def test_a_due_time_that_ran_with_other_arguments_is_not_asked_for_again(world: 
     assert world.router.refusals["conflict"] == 0
 
 
+def test_the_router_says_that_a_clock_set_back_far_keeps_a_schedule_waiting(world: ScheduleWorld) -> None:
+    world.start(b"s")
+    world.schedule("a", Every(2))
+    world.schedule("b", Every(60))
+    world.run(3)
+    world.step(clock=-70.0)
+    world.run(limits.SWEEP_S + 1)
+    assert world.shown("a")["overdue"]
+    assert not world.shown("b")["overdue"]
+    world.run(80)
+    assert not world.shown("a")["overdue"]
+
+
 # ---- what is in the way --------------------------------------------------------------------------------------
 
 

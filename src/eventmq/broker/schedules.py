@@ -284,6 +284,8 @@ class Schedules:
         rule, state = entry.schedule.rule, entry.state
         late = wall - rule.grace_s - rule.jitter_s
         missed = state.missed + sum(each < late for each in state.ahead)
+        if state.ahead and state.last > wall + rule.grace_s:  # the clock was set back: how many it has to catch up
+            missed += int((state.last - wall) / (state.ahead[0] - state.last))
         overdue = entry.active and 0 < rule.overdue < missed
         if overdue != entry.overdue:
             entry.overdue = overdue
