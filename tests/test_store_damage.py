@@ -95,7 +95,7 @@ def probes(folder: Path, orders: list[str]) -> list[str]:
     """What became of each."""
     command = [sys.executable, str(PROBE), str(folder)]
     done = subprocess.run(command, input="\n".join(orders), capture_output=True, text=True, check=True)
-    _, *answers = done.stdout.splitlines()
+    _, *answers = done.stdout.removesuffix("\n").split("\n")  # an answer may quote other line ends
     assert len(answers) == len(orders)
     return answers
 
