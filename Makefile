@@ -86,5 +86,5 @@ $(INSTALLED): pyproject.toml
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[dashboard,metrics,otel]' --group dev
 	@touch $(INSTALLED)
