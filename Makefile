@@ -23,8 +23,11 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
 
+# Half of the time a test waits for a process; one tester more than cores keeps two of them busy.
+TESTERS ?= 3
+
 test: $(INSTALLED) strace
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 check: lint test
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from fake_router import FakeRouter
 from jobs_for_client import Mailer, Point, add, fail, mirror, unmarked
+from ports import free_ports
 
 import eventmq
 from eventmq import (
@@ -41,13 +41,6 @@ from eventmq.errors import EventMQError, JobError, SettingsError
 from eventmq.limits import RESEND_S
 from eventmq.protocol import v2
 from eventmq.protocol.calls import unpack_call
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -218,7 +211,7 @@ def test_a_draining_router_is_waited_for(router: FakeRouter, quick: None) -> Non
 
 
 def test_nobody_there_is_told_in_time_and_the_job_never_turns_up() -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
     with Client(address, enqueue_timeout=0.3) as client:
         begun = time.monotonic()
         with pytest.raises(BrokerUnavailable, match=rf"{address} did not answer within 0\.3 s.*eventmq status"):
@@ -238,7 +231,7 @@ def test_a_silent_router_is_tried_over_a_new_connection(quick: None) -> None:
 
 
 def test_a_router_that_comes_back_gets_what_is_pending() -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
     with Client(address, enqueue_timeout=20) as client:
         client_thread = threading.Thread(target=lambda: client.submit([v2.Job("a", "default", "a.b", b"\x92\x90\x80")]))
         client_thread.start()
@@ -492,7 +485,7 @@ def test_questions_to_the_administrative_socket(quick: None) -> None:
 
 
 def test_an_administrative_socket_that_is_not_there() -> None:
-    with Admin(f"tcp://127.0.0.1:{free_port()}", timeout_s=0.2) as admin:
+    with Admin(f"tcp://127.0.0.1:{free_ports(1)[0]}", timeout_s=0.2) as admin:
         begun = time.monotonic()
         with pytest.raises(BrokerUnavailable, match=r"did not answer within 0\.2 s"):
             admin.ask("STATUS")

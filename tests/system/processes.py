@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from ports import free_ports
 
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
@@ -294,16 +294,6 @@ def kill_pid(pid: int) -> float:
     now = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     return now
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def each_once(journal: Journal, ids: Iterable[str]) -> None:
