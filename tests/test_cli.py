@@ -141,7 +141,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 JOB_VERBS = [f"job {verb}" for verb in ("list", "show", "requeue", "purge", "cancel")]
 QUEUE_VERBS = [f"queue {verb}" for verb in ("list", "pause", "resume", "drain", "purge", "limit")]
-VERBS = ["", "router", "jobmanager", "up", "demo", "status", "workers", "queues", "job", "queue"]
+VERBS = ["", "router", "jobmanager", "up", "demo", "status", "workers", "queues", "profile", "job", "queue"]
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *JOB_VERBS, *QUEUE_VERBS])

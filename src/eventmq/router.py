@@ -4,8 +4,10 @@
 the process around it: the sockets, the clock, the signals, the log, and the one loop.
 
     received = sockets.receive(until=router.next_deadline())
-    messages = router.turn(received, …)         # decide, commit
+    messages = router.turn(received, …)         # decide, commit, answer
     gone     = sockets.send(messages)           # only now is anything visible
+
+What each step takes is summed up, in STATUS and by `eventmq profile`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from eventmq.broker.administrative import Administrative
 from eventmq.broker.backend import Backend
 from eventmq.broker.core import Handlers
 from eventmq.broker.frontend import Frontend
-from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, SettingsError, UnknownQueueError
@@ -46,6 +48,10 @@ ADMINISTRATIVE_ADDR = "tcp://127.0.0.1:47293"
 
 LAST_WORDS_S = 0.2
 """When the Router ends, results that are on their way get this long to arrive."""
+
+
+STEPS = ("wait", "receive", "decide", "commit", "answer", "send")
+"""What the loop spends its time on; to wait is to have nothing to do."""
 
 
 class Router(Frontend, Backend, Administrative):
@@ -85,6 +91,8 @@ class Router(Frontend, Backend, Administrative):
         self.end_at_once = False
         self.drain_s = drain_s
         super().__init__(store or open_store("memory:", "none"), policy or Policy(), clock(), wall_clock())
+        self.spent_s = dict.fromkeys(STEPS, 0.0)
+        self._lap_began = time.perf_counter()
 
     # ---- the process ---------------------------------------------------------------------------------
 
@@ -121,15 +129,43 @@ class Router(Frontend, Backend, Administrative):
     def loop_once(self) -> None:
         """Receives, decides, commits, sends: one turn with the real sockets and clock."""
         assert self.sockets is not None
-        received, drained = self.sockets.receive(self.next_deadline())
+        ready = self.sockets.wait(self.next_deadline())
+        self._spent("wait")
+        received, drained = self.sockets.receive(ready)
+        self._spent("receive")
         if self._reload_wanted:
             self._rebind()
-        messages = self.turn(received, self.unreachable, self.clock(), self.wall_clock(), drained)
+        self.decide(received, self.unreachable, self.clock(), self.wall_clock(), drained)
+        self._spent("decide")
+        self.commit()
+        self._spent("commit")
+        messages = self.answer_questions()
+        self._spent("answer")
         self.unreachable = self.sockets.send(messages)
+        self._spent("send")
         if self.notes:
             for note in self.notes:
                 self.limited.log(logging.getLevelNamesMapping()[note.level.upper()], note.key, note.text, self.now)
             self.notes.clear()
+
+    def turn(
+        self,
+        received: Iterable[tuple[str, list[bytes]]],
+        unreachable: Iterable[tuple[str, PeerId]],
+        now: float,
+        wall: float,
+        drained: bool = True,
+    ) -> list[Send]:
+        """One turn for whoever has other sockets and clocks, see `decide`. Returns what to send, all of it durable."""
+        self.decide(received, unreachable, now, wall, drained)
+        self.commit()
+        return self.answer_questions()
+
+    def _spent(self, step: str) -> None:
+        """The time since the last step is this one's."""
+        now = time.perf_counter()
+        self.spent_s[step] += now - self._lap_began
+        self._lap_began = now
 
     def router_main(self) -> None:
         """Starts the router with logging and settings."""

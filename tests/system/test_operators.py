@@ -13,6 +13,7 @@ from system_jobs import complain, double, hold, nap, note
 from eventmq.cli import job as job_verbs
 from eventmq.cli.ending import FAILED, OK, end
 from eventmq.cli.main import eventmq as command
+from eventmq.cli.profile import between
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError, JobCancelled, JobRefused, QueueFull
 from eventmq.protocol.administration import Selection
@@ -173,3 +174,34 @@ def test_a_client_that_waits_for_room_gives_up_in_time(system: System, admin: Ad
     assert 0.4 <= time.monotonic() - began < 5
     admin.limit("default", None)
     assert len(note.options(block_for=0.4).map([("x",)] * 3)) == 3
+
+
+def test_where_the_time_of_the_loop_goes_is_told(
+    system: System, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every moment belongs to a step, and waiting is none of the work."""
+    system.start_manager()
+    double.map([(n,) for n in range(100)]).results()
+    before = admin.ask("STATUS")
+    began = threading.Event()
+
+    def work() -> None:
+        began.set()
+        double.map([(n,) for n in range(2000)]).results()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    began.wait()
+    told = json.loads(run(system, capsys, "profile", "--seconds", "0.2", "--json"))
+    worker.join()
+    assert set(told["steps"]) == {"wait", "receive", "decide", "commit", "answer", "send"}
+    assert sum(step["share"] for step in told["steps"].values()) == pytest.approx(1)
+    assert all(step["us_per_turn"] > 0 for step in told["steps"].values())
+    whole = between(before, admin.ask("STATUS"))
+    assert (whole["accepted"], whole["handed_out"], whole["ended"]) == (2000, 2000, 2000)
+    assert sum(step["us_per_job"] for step in whole["steps"].values()) * 2000 == pytest.approx(
+        1e6 * whole["seconds"], rel=0.2
+    )
+    table = run(system, capsys, "profile", "--seconds", "0.01").splitlines()
+    assert [line.split("\t")[0] for line in table[:7]] == ["step", *told["steps"]]
+    assert " busy in 0.0 s: " in table[7]

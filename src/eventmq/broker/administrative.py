@@ -99,6 +99,7 @@ class Administrative(Operators):
             "epoch": ledger.epoch,
             "uptime_s": self.now - self.started,
             "turns": self.turns,
+            "spent_s": dict(self.spent_s),
             "draining": self.received_disconnect,
             "expected_managers": sorted(incarnation.name for incarnation in self.expected),
             "managers": len(self.pool.managers),

@@ -2,9 +2,9 @@
 
     turn:  receive ─▶ decide (memory only) ─▶ commit ─▶ answer questions ─▶ send
 
-`turn` is handed what was received and the time, and returns what to send; it reads no clock and no socket. Whatever a
-peer sends, it comes out of `receive` as an effect, a refusal or nothing. An exception that leaves `turn` is a broken
-invariant or a broken store, and the Router stops.
+`decide`, `commit` and `answer_questions` make a turn. They are handed what was received and the time, and return what
+to send; they read no clock and no socket. Whatever a peer sends, it comes out of `receive` as an effect, a refusal or
+nothing. An exception that leaves a turn is a broken invariant or a broken store, and the Router stops.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Core(ABC):
         stops: Cancelled jobs whose runs are being stopped.
         outbox: What this turn wants sent.
         turns: Turns of the loop since the start.
+        spent_s: What they took by step, in seconds, kept by whoever runs the loop.
         questions: What is to be answered after the commit: what it costs in rows of the store, and how.
         expected: Managers that were connected before a restart and have not come back yet.
         refusals: Messages and jobs refused, by reason.
@@ -106,18 +107,19 @@ class Core(ABC):
         self._next_sweep = self._next_survey = now + limits.SWEEP_S
         self._messages = 0
         self.turns = 0
+        self.spent_s: dict[str, float] = {}
 
     # ---- the turn ------------------------------------------------------------------------------------
 
-    def turn(
+    def decide(
         self,
         received: Iterable[tuple[str, list[bytes]]],
         unreachable: Iterable[tuple[str, PeerId]],
         now: float,
         wall: float,
-        drained: bool = True,
-    ) -> list[Send]:
-        """One turn of the loop.
+        drained: bool,
+    ) -> None:
+        """What follows from what has come and from the time, in memory only.
 
         Args:
             received: (socket, frames with the sender's identity in front), in order of arrival.
@@ -125,9 +127,6 @@ class Core(ABC):
             now: Monotonic time.
             wall: Wall time.
             drained: Whether `received` was all there was: only then may silence be judged.
-
-        Returns:
-            What to send, all of it durable.
         """
         late, since = now - self.next_deadline(), now - self.now
         self.now, self.wall = now, wall
@@ -139,10 +138,6 @@ class Core(ABC):
         for socket, peer in unreachable:
             self.on_unreachable(socket, peer)
         self.tick(drained)
-        self.commit()
-        self._answer_questions()
-        self._after_commit()
-        return self.outbox.drain()
 
     def commit(self) -> None:
         """Makes durable what was decided, then tells those who wait for it."""
@@ -208,14 +203,16 @@ class Core(ABC):
             raise InvalidMessageError("too many questions wait to be answered", "too_large")
         self.questions.append((cost, answer))
 
-    def _answer_questions(self) -> None:
-        """As many as a turn has time for, in order; memory and store agree now."""
+    def answer_questions(self) -> list[Send]:
+        """As many as a turn has time for, in order; memory and store agree now. Returns what to send."""
         self.stops.answer(self.outbox)
         left = limits.TURN_ANSWERS
         while self.questions and left > 0:
             cost, answer = self.questions.popleft()
             answer()
             left -= cost
+        self._after_commit()
+        return self.outbox.drain()
 
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""

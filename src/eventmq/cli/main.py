@@ -140,6 +140,19 @@ _question("workers", "Show the job managers that are connected.")
 _question("queues", "Show the queues: what waits, runs, and is served.")
 
 
+@eventmq.command(**HELP)
+@options(
+    asking,
+    click.option("--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="How long to watch."),
+    as_json,
+)
+def profile(**flags: Any) -> int:
+    """Show where the Router's time goes: receive, decide, commit, answer, send."""
+    from eventmq.cli.profile import profile
+
+    return profile(**flags)
+
+
 @eventmq.command("schedules", **HELP)
 @options(asking, as_json)
 def schedules_(**flags: Any) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from typing import Any
 
 import zmq
 
@@ -86,17 +87,20 @@ class RouterSockets:
         return moved
 
     def wake_by(self, descriptor: int) -> None:
-        """A file descriptor that ends `receive`'s waiting when it becomes readable; its owner reads it."""
+        """A file descriptor that ends `wait` when it becomes readable; its owner reads it."""
         self.poller.register(descriptor, zmq.POLLIN)
 
-    def receive(self, until: float) -> tuple[list[tuple[str, list[bytes]]], bool]:
-        """What has arrived, waiting for something until the monotonic time `until`.
+    def wait(self, until: float) -> Container[Any]:
+        """What there is something to read from, waiting for it until the monotonic time `until`."""
+        return dict(self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))))
+
+    def receive(self, ready: Container[Any]) -> tuple[list[tuple[str, list[bytes]]], bool]:
+        """What has arrived.
 
         Returns:
             (socket, frames) in order of arrival within a socket, and whether that was all there was.
         """
         received: list[tuple[str, list[bytes]]] = []
-        ready = dict(self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))))
         drained = True
         for name, socket in self.sockets.items():
             if socket not in ready:
