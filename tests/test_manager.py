@@ -811,7 +811,7 @@ def test_draining_tells_the_workers_and_a_job_that_asks_for_a_retry_is_handed_ou
     assert told(manager) == {first.id: "interrupted", second.id: "retry"}, "who wants a delay wants a retry"
 
 
-def test_progress_is_passed_on_the_latest_of_each_turn(manager: Manager) -> None:
+def test_what_jobs_say_of_themselves_is_passed_on_in_order(manager: Manager) -> None:
     first, second = manager.request(2)
     for worker, job, value in ((1, first, b"\x01"), (2, second, b"\x05"), (1, first, b"\x02")):
         manager.foreman.on_event(worker, messages.Progress(job.lease, value), manager.now)
@@ -819,8 +819,9 @@ def test_progress_is_passed_on_the_latest_of_each_turn(manager: Manager) -> None
     manager.turn()
     (frames,) = manager._take(b"PROGRESS")
     assert v2.decode(frames[3], v2.Progress).reports == [
-        v2.Report(first.id, first.lease, b"\x02"),
+        v2.Report(first.id, first.lease, b"\x01"),
         v2.Report(second.id, second.lease, b"\x05"),
+        v2.Report(first.id, first.lease, b"\x02"),
     ]
     manager.turn()
     assert manager._take(b"PROGRESS") == []

@@ -74,6 +74,21 @@ VALUE_BYTES_MAX = PAYLOAD_BYTES_MAX
 PROGRESS_BYTES_MAX = 1_024
 """How far a running job is, encoded. The Router keeps one for each running job."""
 
+JOB_LOG_LINES_MAX = 200
+"""Lines kept of what one job logs, the last ones: enough to see what it did, and 100 kB at most of a usual job."""
+
+JOB_LOG_LINE_CHARS_MAX = 2_000
+"""One such line with its traceback, which keeps its tail."""
+
+LEVEL_CHARS_MAX = 20
+"""Name of a line's level."""
+
+JOBS_WITH_LOGS_MAX = 10_000
+"""Jobs of whose log the Router keeps lines. Of those that have logged nothing for longest it forgets them first."""
+
+JOB_LOGS_BYTES_MAX = 32 << 20
+"""All these lines, in bytes of memory."""
+
 CANCELS_MAX = 100_000
 """Jobs named in CANCELs that wait for runs to stop (about 200 bytes each); CANCELs beyond are answered at once."""
 
@@ -210,7 +225,7 @@ CANCEL_ANSWER_S = 3.0
 """A CANCEL is answered so long after the grace even if nobody has said how the run ended."""
 
 PROGRESS_S = 0.25
-"""A worker tells how far its job is at most this often: often enough to watch, and nothing for the Router."""
+"""A worker tells how far its job is and what it logs at most this often: enough to watch, little for the Router."""
 
 DRAIN_S = 30.0
 """How long SIGTERM lets running jobs finish before they are given back."""

@@ -18,7 +18,7 @@ from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Schedules, Selection, SomeJobs
+from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Schedules, Selection, SomeJobs
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -42,6 +42,7 @@ QUESTIONS = {
     b"LIMIT": Asked("limit", Bound),
     b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
     b"JOB": Asked("show_job", OneJob),
+    b"LOGS": Asked("show_logs", Logs),
     b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
     b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
     b"CANCEL": Asked("cancel_jobs", SomeJobs, limits.TURN_ANSWERS),
@@ -151,6 +152,10 @@ class Administrative(Operators):
                 for id, each in self.schedulers.items()
             }
         }
+
+    def show_logs(self, params: Logs) -> dict[str, Any]:
+        """What a job has logged."""
+        return self.ledger.logs.read(params.id, params.after)
 
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 

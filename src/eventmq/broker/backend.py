@@ -252,8 +252,8 @@ class Backend(Scheduling):
         self.outbox.send(BACKEND, sender, v2.encode(b"ACK", v2.Ack(body.n)))
 
     def on_progress(self, sender: PeerId, body: v2.Progress) -> None:
-        """How far jobs at an eMQP/2.0 manager are."""
-        self.ledger.tell_progress(body.reports, self.heard(sender))
+        """What jobs at an eMQP/2.0 manager say of themselves."""
+        self.ledger.take_reports(body.reports, self.heard(sender))
 
     def _settle(self, manager: Manager, outcomes: list[Outcome]) -> None:
         if self.stops.runs:

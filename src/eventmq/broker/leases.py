@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from eventmq.broker import lifecycle
 from eventmq.broker.intake import Intake, moved
+from eventmq.broker.joblogs import JobLogs
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Crew, Incarnation, Manager
 from eventmq.protocol import v2
@@ -23,6 +24,7 @@ class Leases(Intake):
     Attributes:
         leases: Running jobs by id.
         progress: How far running jobs say they are, by id, packed.
+        logs: What jobs have logged lately.
         absent: Holds the jobs in doubt until a manager names them, or the wait for managers is over.
         next_lease: The number given out last.
         first_lease: Leases below it were handed out before memory was made from the store.
@@ -32,6 +34,7 @@ class Leases(Intake):
         super().__init__(store, policy, wall)
         self.leases: dict[str, Lease] = {}
         self.progress: dict[str, bytes] = {}
+        self.logs = JobLogs()
         self.first_lease = self.next_lease = max(first_lease, self.epoch << 32)
         self.absent = Manager(b"", 2, Incarnation("", ""), Crew(()), now)
         for job in self.in_doubt:
@@ -62,12 +65,16 @@ class Leases(Intake):
             job.started = job.lease
             self.changes.moved.append(moved(job))
 
-    def tell_progress(self, reports: list[v2.Report], manager: Manager) -> None:
-        """How far a manager says that jobs are. Of a hand-out that is not current, nothing is kept."""
+    def take_reports(self, reports: list[v2.Report], manager: Manager) -> None:
+        """What a manager's jobs say of themselves. Of a hand-out that is not current, nothing is kept."""
         for report in reports:
             lease = self.leases.get(report.id)
-            if lease is not None and lease[0].lease == report.lease and lease[1] is manager:
+            if lease is None or lease[0].lease != report.lease or lease[1] is not manager:
+                continue
+            if report.value:
                 self.progress[report.id] = report.value
+            if report.lines:
+                self.logs.add(report.id, lease[0].attempt, report.lines, report.skipped)
 
     def adopt(self, id: str, lease: int, manager: Manager, now: float) -> str:
         """A returning manager holds this hand-out. `keep`: it is (again) the current one; `kill`: it is not; `done`:

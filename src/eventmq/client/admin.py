@@ -49,6 +49,24 @@ class JobsPage(NamedTuple):
     next: int | None
 
 
+class LoggedLine(TypedDict):
+    """One record of a job's log; `n` counts them from 0."""
+
+    n: int
+    at: float
+    level: str
+    attempt: int
+    text: str
+
+
+class LogPage(NamedTuple):
+    """What a job has logged. `next` is where to go on; `missed` lines before these are not kept any more."""
+
+    lines: list[LoggedLine]
+    next: int
+    missed: int
+
+
 class ShownQueue(TypedDict):
     """One queue: what is in it, who serves it, what was said about it."""
 
@@ -144,6 +162,11 @@ class Admin:
         """Everything about one job, arguments and value included; None = there is no such job."""
         answer: dict[str, Any] | None = self.ask("JOB", id=id)
         return answer
+
+    def logs(self, id: str, after: int = 0) -> LogPage:
+        """What a job has logged, from line `after` on. The Router keeps the last lines of the last jobs that logged
+        anything, in memory: no lines may mean that it has forgotten them, or never heard of such a job."""
+        return LogPage(**self.ask("LOGS", id=id, after=after))
 
     def requeue(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
         """Dead, lost and expired jobs wait again: those selected by ids, or by a state and more.

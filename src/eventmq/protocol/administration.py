@@ -51,6 +51,12 @@ class OneJob(Params):
     id: Id
 
 
+class Logs(OneJob):
+    """What a job has logged, from line `after` on: `next` of the answer before."""
+
+    after: Annotated[int, Meta(ge=0)] = 0
+
+
 class SomeJobs(Params):
     """Jobs by their ids."""
 

@@ -286,12 +286,28 @@ class Kill(Body):
     grace_s: float = 0.0
 
 
+class LogLine(Body):
+    """One record of a job's log: wall time, name of the level, text with its traceback."""
+
+    at: float
+    level: Annotated[str, msgspec.Meta(max_length=limits.LEVEL_CHARS_MAX)]
+    text: Annotated[str, msgspec.Meta(max_length=limits.JOB_LOG_LINE_CHARS_MAX)]
+
+
 class Report(Body):
-    """How far a running job says it is, packed."""
+    """What a running job says of itself.
+
+    Attributes:
+        value: How far it is, packed; empty = as before.
+        lines: What it has logged since the last report.
+        skipped: Lines before them that are left out, as there were too many.
+    """
 
     id: str
     lease: int
-    value: Annotated[bytes, msgspec.Meta(max_length=limits.PROGRESS_BYTES_MAX)]
+    value: Annotated[bytes, msgspec.Meta(max_length=limits.PROGRESS_BYTES_MAX)] = b""
+    lines: Annotated[list[LogLine], msgspec.Meta(max_length=limits.JOB_LOG_LINES_MAX)] = []
+    skipped: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Progress(Body):

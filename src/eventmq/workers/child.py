@@ -2,8 +2,8 @@
 
     main thread   reads commands when it has nothing to do, runs jobs one after another, marks each on the board
     steward       takes over while the main thread stays on one job: interrupts it when that is due, gives back what
-                  waits behind it, sends the outcomes that wait and how far the job is, reads commands, and ends the
-                  process when the manager is gone
+                  waits behind it, sends the outcomes that wait, how far the job is and what it logs, reads commands,
+                  and ends the process when the manager is gone
 
 The jobs that wait stand in one deque: the main thread takes from the left, the steward from the right, each in one
 atomic step, so a job is either run or given back. The one thing that this cannot do anything about is a job that
@@ -15,6 +15,7 @@ Never imports ZeroMQ by itself; a job that enqueues others does.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ from eventmq.workers.channel import Channel
 from eventmq.workers.declared import import_modules
 from eventmq.workers.execute import Executor, hook
 from eventmq.workers.interrupt import Interrupter
+from eventmq.workers.joblog import JobLog
 from eventmq.workers.resolve import Resolver, load_function
 
 FLUSH_S = 0.001
@@ -69,14 +71,16 @@ class Worker:
         self._stopping = False
         self._pid = os.getpid()
         self._flushed = 0.0
+        self._log = JobLog()
         self._progress: tuple[int, bytes] | None = None
         self._progress_told: tuple[int, bytes] | None = None
-        self._progress_at = 0.0
+        self._told_at = 0.0
 
     def run(self, declared: list[Declared]) -> None:
         """Serve the manager until it says stop; ends the process when it is gone."""
         context.host = self
         self._interrupter.install()
+        logging.getLogger().addHandler(self._log)
         threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
         self._send(messages.encode(messages.Ready(declared)))
         while True:
@@ -104,6 +108,8 @@ class Worker:
             if os.getpid() != self._pid:
                 end_forked(failure)
             ended = time.monotonic()
+            if self._log.unsent:
+                self._tell_log()
             self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now, delay_s)))
             now = ended
             if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
@@ -148,6 +154,11 @@ class Worker:
         with self._sending:
             self._channel.send(message)
 
+    def _tell_log(self) -> None:
+        """What jobs have logged; before the outcome of the job that did, as it is told of no others."""
+        for report in self._log.take():
+            self._send(messages.encode(report))
+
     def _obey(self, commands: list[bytes]) -> None:
         if self._channel.closed:
             end_with_group()
@@ -181,7 +192,7 @@ class Worker:
             if running is not None and time.monotonic() - running[1] >= limits.STUCK_S:
                 self._interrupter.look()
                 self._take_over()
-                self._tell_progress(time.monotonic())
+                self._tell(time.monotonic())
             elif idle_ticks >= PARK_TICKS:
                 self._park()
                 idle_ticks = 0
@@ -205,11 +216,16 @@ class Worker:
                 self._reading.release()
         self._give_back()
 
-    def _tell_progress(self, now: float) -> None:
+    def _tell(self, now: float) -> None:
+        """What the job says of itself, at most every `PROGRESS_S`."""
         latest = self._progress
-        if latest is not None and latest is not self._progress_told and now - self._progress_at >= limits.PROGRESS_S:
-            self._progress_told, self._progress_at = latest, now
+        if now - self._told_at < limits.PROGRESS_S or (latest is self._progress_told and not self._log.unsent):
+            return
+        self._told_at = now
+        if latest is not None and latest is not self._progress_told:
+            self._progress_told = latest
             self._send(messages.encode(messages.Progress(*latest)))
+        self._tell_log()
 
 
 def end_forked(failure: v2.Failure | None) -> None:

@@ -65,17 +65,20 @@ class CurrentJob(NamedTuple):
         """
         return host is not None and host.should_stop(self.lease)
 
-    def progress(self, value: Any) -> None:
+    def progress(self, done: Any, total: float | None = None, text: str = "") -> None:
         """Shows how far the job is: `handle.info()["progress"]`, until the run ends. Never waits, and may be called as
         often as you like: the latest value leaves the worker at most every `PROGRESS_S`.
 
         Args:
-            value: Any plain data, packed at most `PROGRESS_BYTES_MAX` bytes.
+            done: How much is done; without `total` a share from 0 to 1, or any plain data.
+            total: How much there is to do.
+            text: What it does now. All together packed at most `PROGRESS_BYTES_MAX` bytes.
 
         Raises:
             TypeError: Not plain data.
             ValueError: Too large.
         """
+        value = done if total is None and not text else {"done": done, "total": total, "text": text}
         try:
             packed = v2.pack(value)
         except arguments.UNSENDABLE as error:

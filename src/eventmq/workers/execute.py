@@ -139,10 +139,9 @@ def failure_of(error: BaseException) -> Failure:
         message = f"<its __str__ raised {type(broken).__name__}>"
     cause = traceback.TracebackException(kind, error, _user_part(error.__traceback__))
     text = "".join(cause.format())
-    if len(text) > limits.TRACEBACK_CHARS_MAX:
-        text = "…" + text[1 - limits.TRACEBACK_CHARS_MAX :]
+    text = tail(text, limits.TRACEBACK_CHARS_MAX)
     bases = tuple(calls.type_name(base) for base in kind.__mro__[1:-1])
-    return Failure(calls.type_name(kind), _carried(message[: limits.TRACEBACK_CHARS_MAX]), _carried(text), bases)
+    return Failure(calls.type_name(kind), carried(message[: limits.TRACEBACK_CHARS_MAX]), carried(text), bases)
 
 
 def _user_part(frames: TracebackType | None) -> TracebackType | None:
@@ -151,7 +150,12 @@ def _user_part(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-def _carried(text: str) -> str:
+def tail(text: str, chars_max: int) -> str:
+    """The end of a text that is too long."""
+    return text if len(text) <= chars_max else "…" + text[1 - chars_max :]
+
+
+def carried(text: str) -> str:
     """Text that UTF-8 can carry: lone surrogates, as in undecodable file names, become escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -158,9 +158,9 @@ class Foreman:
         if self._pool.outcomes:
             self._session.finish(self._pool.outcomes)
             self._pool.outcomes = []
-        if self._pool.progress:
-            self._session.report(list(self._pool.progress.values()))
-            self._pool.progress.clear()
+        if self._pool.reports:
+            self._session.report(self._pool.reports)
+            self._pool.reports = []
 
     def _announce(self, effects: list[Effect], now: float, wall: float) -> None:
         """Keep the conversation going: start it, flush it, change the socket."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from eventmq.protocol.scheduling import Declared
-from eventmq.protocol.v2 import Job, Outcome
+from eventmq.protocol.v2 import Job, LogLine, Outcome
 
 
 class Setup(msgspec.Struct, array_like=True, tag="setup"):
@@ -74,10 +74,12 @@ class Returned(msgspec.Struct, array_like=True, tag="returned"):
 
 
 class Progress(msgspec.Struct, array_like=True, tag="progress"):
-    """How far the job of this lease says it is, packed."""
+    """What the running job of this lease says of itself, as in `v2.Report`."""
 
     lease: int
-    value: bytes
+    value: bytes = b""
+    lines: list[LogLine] = []
+    skipped: int = 0
 
 
 Command = Setup | Run | Return | Stop

@@ -39,7 +39,7 @@ class Pool:
         backlog: Jobs that no worker has.
         effects: To be carried out in order, and cleared by whoever does.
         outcomes: To be told to the Router, and cleared by whoever does.
-        progress: How far running jobs say they are, by lease; the same.
+        reports: What running jobs say of themselves; the same.
         declared: The schedules that stand in the modules, as the first worker found them.
         start_error: Why no worker can start at all; the manager should end.
     """
@@ -49,7 +49,7 @@ class Pool:
         self.backlog = Backlog()
         self.effects: list[Effect] = []
         self.outcomes: list[Outcome] = []
-        self.progress: dict[int, v2.Report] = {}
+        self.reports: list[v2.Report] = []
         self.declared: list[Declared] = []
         self.start_error: str | None = None
         self.lookahead = Lookahead()
@@ -134,9 +134,9 @@ class Pool:
                 self._on_done(worker, outcomes)
             case messages.Returned(leases):
                 self._on_returned(worker, leases, now)
-            case messages.Progress(lease, value):
+            case messages.Progress(lease, value, lines, skipped):
                 if lease in worker.jobs:
-                    self.progress[lease] = v2.Report(worker.jobs[lease].id, lease, value)
+                    self.reports.append(v2.Report(worker.jobs[lease].id, lease, value, lines, skipped))
             case messages.Ready(declared):
                 if not self._ever_ready:
                     self.declared = declared

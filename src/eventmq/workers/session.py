@@ -22,7 +22,7 @@ from eventmq.protocol.scheduling import Announcement, Declared
 from eventmq.protocol.v2 import Held, Job, Outcome
 
 _OUTCOME_BYTES = 64
-"""What an outcome takes besides its value and texts, about."""
+"""What an outcome, or a line of a log, takes besides its value and texts, about."""
 
 
 class Identity(NamedTuple):
@@ -180,10 +180,10 @@ class SessionV2(ConversationV2[News]):
         """These hand-outs have ended; kept until ACKed."""
         self._fresh += outcomes
 
-    def report(self, progress: list[v2.Report]) -> None:
-        """How far running jobs say they are; lost while there is no session."""
-        if self._open:
-            self._send(b"PROGRESS", v2.Progress(progress))
+    def report(self, reports: list[v2.Report]) -> None:
+        """What running jobs say of themselves; lost while there is no session."""
+        for batch in batches(reports, _size_of_report) if self._open else ():
+            self._send(b"PROGRESS", v2.Progress(batch))
 
     def flush(self, room: int, now: float) -> None:
         """End of a turn: tell outcomes, and that `room` more jobs can be taken."""
@@ -225,6 +225,10 @@ class _Number(v2.Body):
     """The first element of any body."""
 
     n: int
+
+
+def _size_of_report(report: v2.Report) -> int:
+    return _OUTCOME_BYTES + len(report.value) + sum(_OUTCOME_BYTES + len(line.text) for line in report.lines)
 
 
 def size_of(outcome: Outcome) -> int:

@@ -87,7 +87,7 @@ class SessionV1(ConversationV1[News]):
             self._slots_told += 1
             self._send(b"READY")
 
-    def report(self, progress: list[v2.Report]) -> None:
+    def report(self, reports: list[v2.Report]) -> None:
         """eMQP/1.0 has no word for it."""
 
     def settled(self) -> bool:
