@@ -6,6 +6,7 @@
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
 #   make bench-schedules   how late 10,000 schedules a minute run, and what they cost (two minutes)
+#   make work     counted work of the hot paths beside what is recorded; RECORD=1 records it anew
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
@@ -18,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench bench-schedules faults soak fuzz load strace
+.PHONY: demo test check lint format clean sim bench bench-schedules work faults soak fuzz load strace
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -44,6 +45,9 @@ bench-schedules: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python bench/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+work: $(INSTALLED)
+	@$(BIN)/python bench/work.py $(if $(RECORD),--record)
 
 THOROUGH = $(BIN)/python -m pytest --thorough --timeout 7200 -s -rs
 
