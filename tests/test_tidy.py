@@ -25,7 +25,7 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 LAYERS = (
     {"errors", "limits", "values", "inifile", "logs", "protocol", "schedules"},
-    {"net", "store", "broker", "workers", "client", "settings"},
+    {"net", "store", "broker", "workers", "client", "settings", "monitoring"},
     {"router", "jobmanager", "scheduler"},
     {"cli", "web", "__main__"},
 )
@@ -38,6 +38,7 @@ SIDEWAYS = {
     "settings": {"settings", "net"},
     "workers": {"workers", "net", "client"},
     "client": {"client", "net", "settings", "workers"},
+    "monitoring": {"monitoring", "net", "client"},
 }
 """What the parts of the second layer may know of each other. `broker` and `store` know nobody who does IO. `workers`
 know the `@job` mark, which is of `client`; that knows how workers run a job, to do it in place without a Router."""

@@ -20,8 +20,11 @@ from typing import Any
 import zmq
 
 from eventmq import limits
+from eventmq.monitoring.listener import listening
+from eventmq.monitoring.pages import Pages, loop_turns
 from eventmq.net.line import Line
 from eventmq.net.signals import SignalHandler, Wakeup
+from eventmq.net.systemd import Service
 from eventmq.settings import Settings
 from eventmq.workers import effects, messages
 from eventmq.workers.foreman import Foreman, Rules
@@ -72,6 +75,11 @@ class JobManager:
         self._leave_asked = 0
         self._leave_seen = 0
         self._hurry = False
+        self._turned_at = time.monotonic()
+        self._absence = ""
+        self._service = Service()
+        self._health_addr = settings.health_addr
+        self._pages = Pages(lambda: loop_turns(lambda: self._turned_at), lambda: {"registered": self._absence})
 
     def start(self) -> int:
         """Run until told to leave, by the Router, by SIGTERM or SIGINT (twice: at once), or by `stop`.
@@ -82,7 +90,7 @@ class JobManager:
         log.info("job manager %s for the Router at %s", self.name, self._broker_addr)
         self._foreman.start()
         try:
-            with Wakeup(self._signals()) as wakeup:
+            with Wakeup(self._signals()) as wakeup, listening(self._health_addr, self._pages):
                 return self._serve(wakeup)
         finally:
             self._close()
@@ -165,7 +173,8 @@ class JobManager:
     def _turn_over(self) -> int | None:
         """Carry out what the turn has led to; an exit code if it is the last one."""
         code = None
-        for effect in self._foreman.end_turn(time.monotonic(), time.time()):
+        now = self._turned_at = time.monotonic()
+        for effect in self._foreman.end_turn(now, time.time()):
             match effect:
                 case effects.Send(frames):
                     if not self._line.send(frames):
@@ -189,9 +198,15 @@ class JobManager:
                 case effects.Connect():
                     self._line.open()
                     self._foreman.on_connected(time.monotonic())
+                    self._service.ready(now)
                 case effects.Exit(exit_code):
                     code = exit_code
+        self._absence = self._foreman.absence
+        self._service.turned(now, self._in_a_line, self._foreman.leaving)
         return code
+
+    def _in_a_line(self) -> str:
+        return f"{len(self._running())} of {len(self._processes)} workers run a job; {self._absence or 'connected'}"
 
     def _tell(self, worker: int, message: bytes) -> None:
         process = self._processes.get(worker)

@@ -288,6 +288,26 @@ RESULT_TIMEOUT_S = 60.0
 WAIT_AGAIN_S = 5.0
 """A client that awaits outcomes asks again this often: a restarted Router has forgotten who waits."""
 
+# ---- monitoring ----------------------------------------------------------------------------------
+
+METRICS_QUEUES_MAX = 500
+"""Queues with metrics of their own: each is a dozen series in the monitoring system (and 3 µs of the Router's loop)."""
+
+METRICS_SCHEDULES_MAX = 200
+"""Schedules with metrics of their own."""
+
+LIVE_S = 15.0
+"""A loop that has not turned for so long is stuck: well above `SWEEP_S`, which is when an idle Router turns."""
+
+HTTP_REQUEST_S = 2.0
+"""What one HTTP request may take, from its first byte to the last one of its answer."""
+
+HTTP_REQUEST_BYTES_MAX = 8_192
+"""First line and headers of an HTTP request."""
+
+HTTP_THREADS = 4
+"""HTTP requests that are answered side by side, so that a slow one does not hold up the question whether we live."""
+
 # ---- sockets (see docs/protocol.md, "Sockets") --------------------------------------------------
 
 BACKLOG = 4096

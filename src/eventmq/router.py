@@ -26,13 +26,18 @@ from eventmq.broker.administrative import Administrative
 from eventmq.broker.backend import Backend
 from eventmq.broker.core import Handlers
 from eventmq.broker.frontend import Frontend
+from eventmq.broker.numbers import Meter, numbers
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, SettingsError, UnknownQueueError
 from eventmq.logs import Limited, setup
+from eventmq.monitoring import pages
+from eventmq.monitoring.listener import listening
+from eventmq.net import address
 from eventmq.net.signals import Wakeup
 from eventmq.net.sockets import RouterSockets
+from eventmq.net.systemd import Service
 from eventmq.protocol import v1
 from eventmq.settings import Settings, load, make_default_folder
 from eventmq.store.base import Store
@@ -64,6 +69,7 @@ class Router(Frontend, Backend, Administrative):
         wall_clock: Seconds since the epoch.
         reload: On SIGHUP: reads the configuration again, returns the addresses by socket.
         drain_s: How long an ending Router waits for jobs of managers that could not report them to the next one.
+        http_addr: Where metrics and health are told; "" = nowhere.
     """
 
     handlers: ClassVar[dict[str, Handlers]] = {
@@ -80,6 +86,7 @@ class Router(Frontend, Backend, Administrative):
         wall_clock: Callable[[], float] = time.time,
         reload: Callable[[], dict[str, str]] = dict,
         drain_s: float = limits.DRAIN_S,
+        http_addr: str = "",
     ) -> None:
         self.clock = clock
         self.wall_clock = wall_clock
@@ -90,6 +97,9 @@ class Router(Frontend, Backend, Administrative):
         self._reload_wanted = False
         self.end_at_once = False
         self.drain_s = drain_s
+        self.http_addr = http_addr
+        self.meter = Meter()
+        self.service = Service()
         super().__init__(store or open_store("memory:", "none"), policy or Policy(), clock(), wall_clock())
         self.spent_s = dict.fromkeys(STEPS, 0.0)
         self._lap_began = time.perf_counter()
@@ -111,11 +121,14 @@ class Router(Frontend, Backend, Administrative):
         addresses = {FRONTEND: frontend_addr, BACKEND: backend_addr, ADMINISTRATIVE: administrative_addr}
         self.sockets = RouterSockets(addresses)
         log.info("listening: %s", ", ".join(f"{name} {at}" for name, at in self.sockets.addresses.items()))
+        asked_at = address.reachable(self.sockets.addresses[ADMINISTRATIVE])
+        ends = dict.fromkeys((signal.SIGTERM, signal.SIGINT), self.sigterm_handler)
         try:
-            with Wakeup({signal.SIGTERM: self.sigterm_handler, signal.SIGINT: self.sigterm_handler}) as wakeup:
+            with Wakeup(ends) as wakeup, listening(self.http_addr, pages.of_router(asked_at, lambda: self.now, True)):
                 if hasattr(signal, "SIGHUP"):
                     wakeup.handle(signal.SIGHUP, self.sighup_handler)
                 self.sockets.wake_by(wakeup.descriptor)
+                self.service.ready(self.now)
                 while not self.ended:
                     self.loop_once()
                     wakeup.clear()
@@ -131,18 +144,25 @@ class Router(Frontend, Backend, Administrative):
         assert self.sockets is not None
         ready = self.sockets.wait(self.next_deadline())
         self._spent("wait")
+        began = self._lap_began
         received, drained = self.sockets.receive(ready)
         self._spent("receive")
         if self._reload_wanted:
             self._rebind()
         self.decide(received, self.unreachable, self.clock(), self.wall_clock(), drained)
         self._spent("decide")
+        changed = bool(self.ledger.changes)
         self.commit()
-        self._spent("commit")
+        commit_s = self._spent("commit")
+        if changed:
+            self.meter.commits.observe(commit_s)
         messages = self.answer_questions()
         self._spent("answer")
         self.unreachable = self.sockets.send(messages)
         self._spent("send")
+        self.meter.sent.update(frames[2] for _, _, frames in messages)
+        self.meter.turns.observe(self._lap_began - began)
+        self.service.turned(self.now, self._in_a_line, self.received_disconnect)
         if self.notes:
             for note in self.notes:
                 self.limited.log(logging.getLevelNamesMapping()[note.level.upper()], note.key, note.text, self.now)
@@ -161,11 +181,26 @@ class Router(Frontend, Backend, Administrative):
         self.commit()
         return self.answer_questions()
 
-    def _spent(self, step: str) -> None:
-        """The time since the last step is this one's."""
+    def _spent(self, step: str) -> float:
+        """The time since the last step is this one's; how much that is."""
         now = time.perf_counter()
-        self.spent_s[step] += now - self._lap_began
+        lap_s = now - self._lap_began
+        self.spent_s[step] += lap_s
         self._lap_began = now
+        return lap_s
+
+    def process(self, socket: str, frames: list[bytes]) -> None:
+        """One message, counted if it was understood."""
+        super().process(socket, frames)
+        self.meter.received[frames[3]] += 1
+
+    def metrics(self) -> dict[str, Any]:
+        """METRICS: the answer."""
+        return numbers(self, self.meter)
+
+    def _in_a_line(self) -> str:
+        waiting = sum(map(len, self.ledger.backlogs.values()))
+        return f"{waiting} jobs wait, {len(self.ledger.leases)} run, {len(self.pool.managers)} job managers"
 
     def router_main(self) -> None:
         """Starts the router with logging and settings."""
@@ -183,7 +218,7 @@ class Router(Frontend, Backend, Administrative):
 
     def next_deadline(self) -> float:
         """Monotonic time at which the loop has to turn even if nothing arrives."""
-        deadline = super().next_deadline()
+        deadline = min(super().next_deadline(), self.service.next)
         return min(deadline, self.now + LAST_WORDS_S / 2) if self.received_disconnect else deadline
 
     # ---- signals -------------------------------------------------------------------------------------
@@ -276,7 +311,11 @@ def run(settings: Settings) -> int:
     store = open_store(settings.store, settings.durability)
     try:
         router = Router(
-            store, policy_of(settings), reload=lambda: addresses_of(settings.reload()), drain_s=settings.drain_s
+            store,
+            policy_of(settings),
+            reload=lambda: addresses_of(settings.reload()),
+            drain_s=settings.drain_s,
+            http_addr=settings.http_addr,
         )
     except BaseException:
         store.close()

@@ -20,6 +20,7 @@ import zmq
 from eventmq.logs import Limited
 from eventmq.net.line import Line
 from eventmq.net.signals import Wakeup
+from eventmq.net.systemd import Service
 from eventmq.schedules.session import SchedulerSession
 from eventmq.schedules.session_v1 import SchedulerSessionV1
 from eventmq.settings import Settings
@@ -57,6 +58,7 @@ class Scheduler:
         self._started = time.monotonic()
         self._asked = 0
         self._leave_at: float | None = None
+        self._service = Service()
 
     def start(self) -> int:
         """Runs until told to leave, by the Router, or by SIGTERM or SIGINT (twice: at once).
@@ -69,6 +71,7 @@ class Scheduler:
             with Wakeup(dict.fromkeys((signal.SIGTERM, signal.SIGINT), self._on_signal)) as wakeup:
                 self._poller.register(wakeup.descriptor, zmq.POLLIN)
                 self._connect()
+                self._service.ready(time.monotonic())
                 while not self._turn():
                     wakeup.clear()
             return 0
@@ -96,7 +99,11 @@ class Scheduler:
                 session.on_unsent(now)
         session.outgoing.clear()
         self._complain(now)
+        self._service.turned(now, self._in_a_line, self._leave_at is not None)
         return last
+
+    def _in_a_line(self) -> str:
+        return "connected" if self._session.in_session else "the Router does not know it"
 
     def _is_leaving(self, now: float) -> bool:
         """Whether to go now, goodbye said."""

@@ -32,6 +32,12 @@ COMPONENTS = {
 }
 """Who loads settings, and the sections it reads, the later one winning. `admin` seeks where the Router binds."""
 
+LISTENING = {
+    "router": ("frontend_addr", "backend_addr", "administrative_addr", "http_addr"),
+    "jobmanager": ("health_addr",),
+}
+"""The settings that say where who listens."""
+
 SECTIONS = ("global", "router", "jobmanager", "scheduler")
 
 SECTION_OF_2020 = "publisher"
@@ -54,6 +60,12 @@ def bind_address(text: str) -> str:
 def peer_address(text: str) -> str:
     """An address to connect to, checked; empty = none."""
     return str(address.parse_connect(text)) if text.strip() else ""
+
+
+def http_address(text: str) -> str:
+    """Where to listen for HTTP, checked; empty = nowhere."""
+    place = text.strip().removeprefix("http://")
+    return str(address.parse(f"tcp://{place}")).replace("tcp", "http", 1) if place else ""
 
 
 def default_store(environ: Mapping[str, str] = os.environ) -> str:
@@ -114,8 +126,14 @@ class Settings:
     scheduler_addr: str = _setting(
         peer_address, "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers."
     )
+    http_addr: str = _setting(
+        http_address, "", "router", "Where the Router tells metrics and health: 127.0.0.1:47294. Empty: nowhere."
+    )
+    health_addr: str = _setting(
+        http_address, "", "jobmanager", "Where a job manager tells its health: 127.0.0.1:47295. Empty: nowhere."
+    )
     allow_insecure_bind: bool = _setting(
-        values.switch, False, "router", "Let the Router listen where other machines reach it, unprotected."
+        values.switch, False, "router jobmanager", "Listen where other machines reach it, unprotected."
     )
 
     store: str = _setting(str.strip, default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
@@ -294,25 +312,30 @@ def _check(component: str, settings: Settings) -> None:
             f"heartbeat_interval ({settings.heartbeat_interval:g} s) must be shorter than "
             f"heartbeat_timeout ({settings.heartbeat_timeout:g} s)"
         )
-    if component == "router":
-        check_exposure(settings)
+    check_exposure(settings, LISTENING.get(component, ()))
     if component == "jobmanager" and settings.fair and settings.wire == "1.0":
         raise SettingsError("fair needs wire = 2.0: a Router of 2020 knows no shares")
 
 
-def check_exposure(settings: Settings) -> None:
+def check_exposure(settings: Settings, names: Iterable[str]) -> None:
     """Refuse addresses that other machines can reach, unless that was asked for in words.
 
     Raises:
-        SettingsError: One of the Router's addresses is not loopback and `allow_insecure_bind` is off.
+        SettingsError: One of these settings is an address that is not loopback, and `allow_insecure_bind` is off.
     """
-    for name in ("frontend_addr", "backend_addr", "administrative_addr"):
+    for name in names:
         text = getattr(settings, name)
-        if not settings.allow_insecure_bind and not address.is_loopback(address.parse(text)):
-            raise SettingsError(
-                f"{name} {text} is open to other machines, and whoever reaches it can run jobs. "
-                "Bind to 127.0.0.1, or set allow_insecure_bind = true if that network is trusted"
-            )
+        if (
+            settings.allow_insecure_bind
+            or not text
+            or address.is_loopback(address.parse(text.replace("http:", "tcp:", 1)))
+        ):
+            continue
+        what = "see how it is" if text.startswith("http") else "run jobs"
+        raise SettingsError(
+            f"{name} {text} is open to other machines, and whoever reaches it can {what}. "
+            "Bind to 127.0.0.1, or set allow_insecure_bind = true if that network is trusted"
+        )
 
 
 # ---- the environment ----------------------------------------------------------------------------

@@ -31,6 +31,7 @@ HANDLERS: Handlers = {
 }
 QUESTIONS = {
     b"STATUS": Asked("status"),
+    b"METRICS": Asked("metrics"),
     b"WORKERS": Asked("show_workers"),
     b"SCHEDULERS": Asked("show_schedulers"),
     b"SCHEDULES": Asked("list_schedules", Schedules, limits.TURN_ANSWERS),

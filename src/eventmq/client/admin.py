@@ -135,6 +135,11 @@ class Admin:
             "Is it running there?"
         )
 
+    def metrics(self) -> dict[str, Any]:
+        """The Router in plain numbers; `monitoring/metrics.py` says what they mean."""
+        answer: dict[str, Any] = self.ask("METRICS")
+        return answer
+
     # ---- jobs ----------------------------------------------------------------------------------------
 
     def page(self, selection: Selection) -> JobsPage:

@@ -58,6 +58,11 @@ class Conversation(ABC, Generic[T]):
         self._ticked: float | None = None
         self._beat_at = 0.0
 
+    @property
+    def in_session(self) -> bool:
+        """The Router knows us now, as far as we know."""
+        return self._open
+
     # ---- coming --------------------------------------------------------------------------------
 
     def connect(self, now: float) -> None:

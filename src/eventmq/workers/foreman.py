@@ -234,6 +234,18 @@ class Foreman:
         """Every job that is here and has no outcome."""
         return list(self._pool.held())
 
+    @property
+    def leaving(self) -> bool:
+        """It finishes what runs, then goes."""
+        return self._leave_at is not None
+
+    @property
+    def absence(self) -> str:
+        """Why the Router gives us no jobs; empty = it does."""
+        if self.leaving:
+            return "it drains"
+        return "" if self._session.in_session else "the Router does not know it"
+
     def patience(self) -> float:
         """Seconds that the loop may sleep when nothing happens."""
         if self._pool.backlog.jobs:

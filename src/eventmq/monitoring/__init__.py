@@ -1,0 +1,1 @@
+"""What monitoring systems get from us: metrics, health, a dashboard and alert rules for them."""

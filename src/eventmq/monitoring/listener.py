@@ -1,0 +1,100 @@
+"""Serves `pages` over HTTP: GET and HEAD, one request for each connection, a few threads, nothing kept.
+
+Each request has a time and a size, so that nobody who connects and says nothing holds up the others for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+
+from eventmq.errors import SettingsError
+from eventmq.limits import HTTP_REQUEST_BYTES_MAX, HTTP_REQUEST_S, HTTP_THREADS
+from eventmq.monitoring.pages import Page, Pages
+from eventmq.net import address
+
+log = logging.getLogger("eventmq.http")
+
+
+class Listener:
+    """Listens at `http_addr`, as `http://127.0.0.1:47294`, until it is closed.
+
+    Attributes:
+        http_addr: Where it really listens; port 0 has become a number.
+
+    Raises:
+        SettingsError: It cannot listen there.
+    """
+
+    def __init__(self, http_addr: str, pages: Pages) -> None:
+        where = address.parse(http_addr.replace("http:", "tcp:", 1))
+        host = "" if where.host == "*" else where.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, where.port), family=family)
+        except OSError as error:
+            raise SettingsError(f"http_addr: cannot listen on {http_addr}: {error.strerror}") from error
+        self._pages = pages
+        self.http_addr = str(where._replace(port=self._socket.getsockname()[1])).replace("tcp", "http", 1)
+        for _ in range(HTTP_THREADS):
+            threading.Thread(target=self._serve, name="eventmq-http", daemon=True).start()
+        log.info("%s: %s", self.http_addr, " ".join(pages))
+
+    def close(self) -> None:
+        """Listens no more; what is being answered may go on until the process ends."""
+        with suppress(OSError):  # macOS: it is not connected, which it never was
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while self._socket.fileno() >= 0:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                time.sleep(0.1)  # closed, or no descriptor is left
+                continue
+            with connection, suppress(OSError):  # who asked is gone, or slow
+                answer = self._answer(_request(connection))
+                connection.settimeout(HTTP_REQUEST_S)
+                connection.sendall(answer)
+
+    def _answer(self, request: str) -> bytes:
+        method, target, *_ = [*request.split(" "), "", ""]
+        page = self._pages.get(target) if method in ("GET", "HEAD") else Page(405, b"GET and HEAD only\n")
+        head = (
+            f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\nContent-Type: {page.content_type}\r\n"
+            f"Content-Length: {len(page.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + (b"" if method == "HEAD" else page.body)
+
+
+@contextmanager
+def listening(http_addr: str, pages: Pages) -> Iterator[None]:
+    """Listens while the block runs; nowhere, if the address is empty."""
+    listener = Listener(http_addr, pages) if http_addr else None
+    try:
+        yield
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+def _request(connection: socket.socket) -> str:
+    """The first line of a request, once all of its headers are there."""
+    deadline = time.monotonic() + HTTP_REQUEST_S
+    received = b""
+    while b"\r\n\r\n" not in received:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or len(received) > HTTP_REQUEST_BYTES_MAX:
+            raise TimeoutError("no request in time")
+        connection.settimeout(left_s)
+        part = connection.recv(4096)
+        if not part:
+            raise ConnectionError("gone")
+        received += part
+    return received.partition(b"\r\n")[0].decode("latin-1")

@@ -1,0 +1,280 @@
+"""What monitoring systems read: the metrics are those that are documented, and well-formed; health is told as it is."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from world import World, job
+
+from eventmq import limits
+from eventmq.broker.outbox import ADMINISTRATIVE
+from eventmq.errors import BrokerUnavailable, SettingsError
+from eventmq.monitoring import pages
+from eventmq.monitoring.listener import Listener, listening
+from eventmq.monitoring.metrics import METRICS, text_of
+from eventmq.monitoring.pages import Page, Pages
+from eventmq.protocol import scheduling, v2
+from eventmq.protocol.administration import OneQueue, Schedules
+from eventmq.schedules.rule import Rule
+from eventmq.settings import load
+
+ROOT = Path(__file__).parent.parent
+
+
+def asked(world: World) -> dict[str, Any]:
+    """The answer to METRICS, as it arrives."""
+    sent = world.turn((ADMINISTRATIVE, [b"monitor", *v2.encode(b"METRICS", v2.Question(1))]))
+    (reply,) = [each for each in sent if each.peer == b"monitor"]
+    answer: dict[str, Any] = v2.decode(reply.frames[3], v2.Answer).answer
+    return answer
+
+
+def busy() -> World:
+    """A Router to which everything has happened that has a number."""
+    world = World()
+    world.join(b"manager", credit=2)
+    world.enqueue(job("a"), job("b", name="tasks.fail"), job("c"), job("d", queue="mail"))
+    a, b = world.handed(b"manager")
+    world.finish(b"manager", a)
+    world.finish(b"manager", b, state="failed")
+    world.client(b"client", b"REQUEST", v2.Request(9, [job("bad", priority=1000)]))
+    rule = Rule(interval_s=60.0)
+    schedule = scheduling.Schedule("daily report", "token", rule, job("run"))
+    world.client(b"client", b"SCHEDULE", scheduling.Arrange(1, schedule))
+    world.router.act_on_schedule(Schedules("daily report", act="run", job="by hand"))
+    world.router.pause(OneQueue("mail"))
+    world.turn(after=5.0)
+    return world
+
+
+def series(text: str) -> dict[str, float]:
+    """Every sample of a text, by its name and labels."""
+    return {
+        f"{sample.name}{sorted(sample.labels.items()) or ''}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+# ---- metrics -------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_the_router() -> None:
+    found = series(text_of(asked(busy()), inside=False)[0].decode())
+    queue = "eventmq_queue_jobs[('queue', '{}'), ('state', '{}')]"
+    assert found[queue.format("default", "waiting")] == 2, "and one by hand of the schedule"
+    assert found[queue.format("default", "running")] == 0
+    assert found[queue.format("mail", "waiting")] == 1
+    assert found["eventmq_queue_oldest_age_seconds[('queue', 'mail')]"] == pytest.approx(5.0, abs=0.1)
+    assert found["eventmq_queue_paused[('queue', 'mail')]"] == 1
+    assert found["eventmq_queue_paused[('queue', 'default')]"] == 0
+    assert found["eventmq_queue_managers[('queue', 'default')]"] == 1
+    assert found["eventmq_queue_managers[('queue', 'mail')]"] == 0
+    assert found["eventmq_jobs_accepted_total"] == 5
+    assert found["eventmq_jobs_ended_total[('outcome', 'succeeded')]"] == 1
+    assert found["eventmq_jobs_ended_total[('outcome', 'dead')]"] == 1
+    assert found["eventmq_refusals_total[('reason', 'invalid_job')]"] == 1
+    assert found["eventmq_managers[('state', 'serving')]"] == 1
+    assert found["eventmq_router_messages_total[('direction', 'received'), ('type', 'REQUEST')]"] == 2
+    assert found["eventmq_schedules[('state', 'total')]"] == 1
+    next_run = found["eventmq_schedule_next_run_timestamp_seconds[('schedule', 'daily report')]"]
+    assert next_run == pytest.approx(1_790_000_000, abs=120)
+
+
+def test_what_is_exposed_is_what_is_documented() -> None:
+    text = text_of(asked(busy()), inside=False)[0].decode()
+    exposed = {family.name: family for family in text_string_to_metric_families(text)}
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(eventmq_\w+)` \| (\w+) \|([^|]*)\| ([^|]+) \|$", page, re.MULTILINE)
+    documented = [(name, kind, tuple(re.findall(r"`(\w+)`", labels)), help) for name, kind, labels, help in rows]
+    assert documented == [(row.name, row.kind, row.labels, row.help) for row in METRICS]
+    for name, kind, labels, help in documented:
+        family = exposed.pop(name.removesuffix("_total") if kind == "counter" else name)
+        assert (family.type, family.documentation) == (kind, help)
+        seen = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert seen == set(labels), name
+    assert not exposed, "exposed and not documented"
+
+
+def test_names_follow_the_rules_of_promtool() -> None:
+    for row in METRICS:
+        assert re.fullmatch(r"eventmq(_[a-z]+)+", row.name)
+        assert row.name.endswith("_total") == (row.kind == "counter"), (
+            f"{row.name}: _total is for counters, all of them"
+        )
+        assert not re.search(r"_(ms|milliseconds|minutes|kilobytes|count|sum|bucket)(_|$)", row.name), "no base unit"
+        assert row.kind != "histogram" or row.name.endswith("_seconds")
+        assert not {"id", "job_id", "le", "quantile"} & set(row.labels), "no ids, nothing that is Prometheus's own"
+        assert row.help.endswith(".")
+
+
+def test_a_histogram_is_cumulative_and_its_last_bucket_is_its_count() -> None:
+    numbers = asked(busy())
+    numbers["turns"] = {"bounds_s": [0.1, 1.0], "counts": [3, 2, 1], "sum_s": 4.5}
+    found = series(text_of(numbers, inside=False)[0].decode())
+    buckets = [found[f"eventmq_router_turn_seconds_bucket[('le', '{le}')]"] for le in ("0.1", "1.0", "+Inf")]
+    assert buckets == [3, 5, 6]
+    assert (found["eventmq_router_turn_seconds_count"], found["eventmq_router_turn_seconds_sum"]) == (6, 4.5)
+
+
+def test_a_queue_by_any_name_is_one_label() -> None:
+    world = World()
+    name = 'a"b\\c\nd{}'
+    world.enqueue(job("a", queue=name))
+    found = series(text_of(asked(world), inside=False)[0].decode())
+    assert found[f"eventmq_queue_paused{[('queue', name)]}"] == 0
+
+
+def test_only_so_many_queues_have_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "METRICS_QUEUES_MAX", 2)
+    world = World()
+    world.enqueue(*(job(name, queue=name) for name in "abc"))
+    numbers = asked(world)
+    assert (list(numbers["queues"]), numbers["queues_total"]) == (["a", "b"], 3)
+
+
+def test_a_delayed_job_is_not_old_before_it_is_due() -> None:
+    world = World()
+    world.enqueue(job("a", options=v2.pack_options(v2.Options(delay_s=100.0))))
+    world.wait(101, step=1.0)
+    assert asked(world)["queues"]["default"]["oldest_s"] < 2.0
+
+
+def test_inside_the_router_its_process_is_told_too() -> None:
+    text = text_of(asked(busy()), inside=True)[0].decode()
+    assert "process_resident_memory_bytes" in text
+    assert "python_info" in text
+
+
+# ---- pages ---------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_stands_still_is_not_alive() -> None:
+    assert pages.loop_turns(time.monotonic)["loop"] == ""
+    stuck = Pages(lambda: pages.loop_turns(lambda: time.monotonic() - limits.LIVE_S - 1), dict)
+    assert stuck.get("/livez").status == 503
+    assert b"has not turned for 16 s" in stuck.get("/livez").body
+    assert stuck.get("/healthz").status == 503
+
+
+def test_ready_names_what_is_wrong_and_when_asked_all_that_is_looked_at() -> None:
+    wrong = {"store": "no room for new jobs", "accepting": ""}
+    found = Pages(dict, lambda: wrong)
+    assert found.get("/readyz") == Page(503, b"[-] store: no room for new jobs\nfailed\n")
+    assert found.get("/readyz?verbose").body == b"[-] store: no room for new jobs\n[+] accepting: ok\nfailed\n"
+    wrong["store"] = ""
+    assert found.get("/readyz") == Page(200, b"ok\n")
+    assert found.get("/nowhere").status == 404
+    assert found.get("/metrics").status == 404, "a job manager has none"
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Pages:
+    def ask(addr: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(pages, "_ask", ask)
+    return pages.of_router("tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({}, b"ok\n"), ({"draining": True}, b"accepting: told to end"), ({"store": {"room": False}}, b"store: no room")],
+)
+def test_a_router_is_ready_while_it_takes_jobs(monkeypatch: pytest.MonkeyPatch, change: Any, said: bytes) -> None:
+    page = answers(monkeypatch, asked(busy()) | change).get("/readyz")
+    assert page.status == (503 if change else 200)
+    assert said in page.body
+
+
+def test_a_router_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = answers(monkeypatch, BrokerUnavailable("it did not answer"))
+    assert silent.get("/readyz") == Page(503, b"[-] answers: it did not answer\nfailed\n")
+    assert silent.get("/metrics") == Page(503, b"it did not answer\n")
+    assert silent.get("/livez").status == 200
+
+
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "eventmq.monitoring.metrics")
+    monkeypatch.delattr("eventmq.monitoring.metrics")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    page = answers(monkeypatch, {}).get("/metrics")
+    assert page.status == 501
+    assert b"pip install 'eventmq[metrics]'" in page.body
+
+
+# ---- over HTTP -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener("http://127.0.0.1:*", Pages(dict, dict, lambda: Page(200, b"x 1\n", "text/plain")))
+    yield listener
+    listener.close()
+
+
+def test_pages_are_served(listener: Listener) -> None:
+    got = httpx.get(f"{listener.http_addr}/metrics")
+    assert (got.status_code, got.text, got.headers["cache-control"]) == (200, "x 1\n", "no-store")
+    assert httpx.head(f"{listener.http_addr}/livez").status_code == 200
+    assert httpx.post(f"{listener.http_addr}/livez").status_code == 405
+    assert httpx.get(f"{listener.http_addr}/elsewhere").status_code == 404
+
+
+def test_who_says_nothing_holds_up_nobody_for_long(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmq.monitoring.listener.HTTP_REQUEST_S", 0.2)
+    place = ("127.0.0.1", int(listener.http_addr.rpartition(":")[2]))
+    silent = [socket.create_connection(place) for _ in range(limits.HTTP_THREADS)]
+    chatty = socket.create_connection(place)
+    chatty.sendall(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 2 * limits.HTTP_REQUEST_BYTES_MAX)
+    try:
+        assert httpx.get(f"{listener.http_addr}/livez", timeout=10).status_code == 200
+    finally:
+        for each in (*silent, chatty):
+            each.close()
+
+
+@pytest.mark.parametrize("request_line", [b"\r\n\r\n", b"\xff\x00 \xfe\r\n\r\n", b"GET\r\n\r\n", b"GET  \r\n\r\n"])
+def test_what_is_no_request_is_answered_and_forgotten(listener: Listener, request_line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", int(listener.http_addr.rpartition(":")[2]))) as connection:
+        connection.sendall(request_line)
+        assert re.match(rb"HTTP/1.1 40[45] ", connection.recv(100))
+    assert httpx.get(f"{listener.http_addr}/livez").status_code == 200
+
+
+def test_it_listens_while_it_is_to_and_only_if_it_is_to(listener: Listener) -> None:
+    with pytest.raises(SettingsError, match="http_addr: cannot listen"):
+        Listener(listener.http_addr, Pages(dict, dict))
+    before = threading.active_count()
+    with listening("", Pages(dict, dict)):
+        assert threading.active_count() == before
+    listener.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{listener.http_addr}/livez")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("127.0.0.1:1", "http://127.0.0.1:1"), ("http://[::1]:2", "http://[::1]:2")]
+)
+def test_where_it_listens_is_a_setting(text: str, read: str) -> None:
+    assert load("router", {"http_addr": text}, {}).http_addr == read
+    assert load("router", {}, {}).http_addr == ""
+
+
+@pytest.mark.parametrize(("component", "name"), [("router", "http_addr"), ("jobmanager", "health_addr")])
+def test_it_is_not_open_to_other_machines_unless_told(component: str, name: str) -> None:
+    with pytest.raises(SettingsError, match="open to other machines, and whoever reaches it can see how it is"):
+        load(component, {name: "0.0.0.0:1"}, {})
+    assert load(component, {name: "0.0.0.0:1", "allow_insecure_bind": "true"}, {})
