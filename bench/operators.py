@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.policy import Policy
+from eventmq.client.query import parse
 from eventmq.protocol import v2
+from eventmq.protocol.calls import pack_call
 from eventmq.protocol.v2 import Failure, Job
 from eventmq.router import Router
 from eventmq.store.base import Changes, Ended
@@ -33,7 +37,7 @@ def filled(path: str, dead: int, waiting: int) -> SqliteStore:
     """A store with dead jobs that are older than the waiting ones."""
     store = SqliteStore(path, "none")
     store.load()
-    payload = v2.pack(([7, "Welcome"], {}))
+    payload = pack_call((7, "Welcome"), {"user": {"id": 42}})
     seq = 0
     while seq < dead + waiting:
         seqs = range(seq + 1, seq + 1 + BATCH)
@@ -75,14 +79,17 @@ class Asker:
             if before is None:
                 return
 
-    def measure(self, what: str, command: str, **selection: Any) -> None:
+    def measure(self, command: str, query: str) -> None:
         self.turns_s.clear()
         count = 0
-        for answer in self.slices(command, **selection):
-            count += len(answer["jobs"]) if "jobs" in answer else sum(v for k, v in answer.items() if k != "next")
+        for answer in self.slices(command, **msgspec.to_builtins(parse(query, time.time()))):
+            told = next(iter(answer.values()))
+            count += told if isinstance(told, int) else len(told)
         turns = sorted(self.turns_s)
         ms = f"mean {sum(turns) / len(turns) * 1e3:6.2f} ms, p99 {turns[int(len(turns) * 0.99)] * 1e3:6.2f} ms"
-        print(f"{what:42} {count:9,} jobs in {len(turns):6,} turns: {ms}, all {sum(turns):6.2f} s", flush=True)
+        print(
+            f"{command:8}{query:34} {count:9,} jobs in {len(turns):6,} turns: {ms}, all {sum(turns):6.2f} s", flush=True
+        )
 
 
 def main() -> int:
@@ -93,13 +100,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         store = filled(str(Path(folder, "store.db")), given.dead, given.waiting)
         asker = Asker(Router(store, Policy(dead_max=1 << 40)))
-        asker.measure("JOBS state=dead", "JOBS", state="dead")
-        asker.measure("JOBS state=dead error=(none has it)", "JOBS", state="dead", error="TypeError")
-        asker.measure("JOBS state=waiting queue=rare", "JOBS", state="waiting", queue="rare")
-        asker.measure("JOBS state=succeeded (there is none)", "JOBS", state="succeeded")
-        asker.measure("REQUEUE state=dead queue=rare", "REQUEUE", state="dead", queue="rare")
-        asker.measure("REQUEUE state=dead", "REQUEUE", state="dead")
-        asker.measure("PURGE state=waiting queue=rare", "PURGE", state="waiting", queue="rare")
+        for command, query in (
+            ("COUNT", "state:dead"),
+            ("JOBS", "state:dead,lost"),
+            ("JOBS", "state:dead error:TypeError"),
+            ("JOBS", "state:dead arg.0:8"),
+            ("JOBS", "state:waiting queue:rare"),
+            ("JOBS", "state:succeeded"),
+            ("JOBS", "queue:email since:1s"),
+            ("REQUEUE", "state:dead queue:rare"),
+            ("REQUEUE", "state:dead"),
+            ("CANCEL", "state:waiting,delayed queue:rare"),
+        ):
+            asker.measure(command, query)
         store.close()
     return 0
 

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventmq.errors import StoreError
-from eventmq.limits import ACT_JOBS_MAX
+from eventmq.limits import ACT_JOBS_MAX, SEARCH_BYTES
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Line, Page, Record, Requeued, Snapshot, Wanted
 
@@ -133,15 +133,26 @@ class ModelStore:
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
         self._check_open()
         if wanted.ids is None:
-            seqs = self._unsuccessful.get(wanted.state, []) if _is_unsuccessful(wanted.state) else self._seqs
+            few = wanted.states and all(map(_is_unsuccessful, wanted.states))
+            seqs = (
+                sorted(s for state in wanted.states for s in self._unsuccessful.get(state, [])) if few else self._seqs
+            )
+            rows = rows // 4 + 1 if wanted.arguments else rows
             last = bisect_left(seqs, before)
             looked = seqs[max(0, last - rows) : last]
         else:
             looked = sorted({seq for id in wanted.ids if (seq := self._ids.get(id, before)) < before})
-        lines = [line for seq in reversed(looked) if _is_wanted(line := _line(self._rows[seq], now), wanted)][:limit]
-        if len(lines) == limit:
-            return Page(lines, lines[-1].seq)
-        return Page(lines, looked[0] if wanted.ids is None and len(looked) == rows else 0)
+        lines, size = [], 0
+        for row in map(self._rows.__getitem__, reversed(looked)):
+            line = _line(row, now)
+            if wanted._replace(arguments=()).fits(line, b""):
+                size += len(row.job.payload) if wanted.arguments else 0
+                if wanted.fits(line, row.job.payload):
+                    lines.append(line)
+                if len(lines) == limit or size >= SEARCH_BYTES:
+                    return Page(lines, line.seq)
+        more = wanted.ids is None and len(looked) == rows and self._rows[looked[0]].job.created >= wanted.stop
+        return Page(lines, looked[0] if more else 0)
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         self._check_open()
@@ -298,16 +309,7 @@ class ModelStore:
 
 
 def _is_unsuccessful(state: str) -> bool:
-    return state not in ("", "waiting", "delayed", "succeeded")
-
-
-def _is_wanted(line: Line, wanted: Wanted) -> bool:
-    return (
-        wanted.state in ("", line.state)
-        and wanted.queue in ("", line.queue)
-        and wanted.name in ("", line.name)
-        and wanted.error in line.error
-    )
+    return state not in ("waiting", "delayed", "succeeded")
 
 
 def _line(row: _Row, now: float) -> Line:

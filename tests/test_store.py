@@ -17,6 +17,7 @@ from model_store import ModelStore
 
 from eventmq.errors import StoreError
 from eventmq.limits import ACT_JOBS_MAX
+from eventmq.protocol.calls import pack_call
 from eventmq.protocol.v2 import Job
 from eventmq.store.base import Changes, Ended, Holder, Moved, Requeued, Snapshot, Store, Wanted
 from eventmq.store.open import open_store
@@ -29,7 +30,8 @@ ALL = 1 << 40
 
 
 def job(seq: int, priority: int = 0, queue: str = "default", **fields: Any) -> Job:
-    return Job(f"id-{seq}", queue, "tasks.add", b"payload", priority, seq=seq, created=seq + 0.5, **fields)
+    payload = fields.pop("payload", b"payload")
+    return Job(f"id-{seq}", queue, "tasks.add", payload, priority, seq=seq, created=seq + 0.5, **fields)
 
 
 def end(seq: int, expires: float = 100.5, **fields: Any) -> Ended:
@@ -546,7 +548,15 @@ def browse(
 
 def various(store: Store) -> None:
     """1 to 8 of queue a, 9 to 12 of queue mail: 3, 6, 9 dead, 4 succeeded, 5 cancelled, 12 due at 50."""
-    new = [job(seq, queue="mail" if seq > 8 else "a", due=50.0 if seq == 12 else 0.0) for seq in range(1, 13)]
+    new = [
+        job(
+            seq,
+            queue="mail" if seq > 8 else "a",
+            due=50.0 if seq == 12 else 0.0,
+            payload=pack_call((seq, "x"), {"user": {"id": f"n{seq}"}}),
+        )
+        for seq in range(1, 13)
+    ]
     store.apply(Changes(added=new[:6], spilled=new[6:11], delayed=new[11:]))
     dead = [end(seq, state="dead", error=f"builtins.ValueError: no {seq}") for seq in (3, 6, 9)]
     store.apply(Changes(ended=[*dead, end(4), end(5, state="cancelled")]))
@@ -568,20 +578,34 @@ def test_a_list_is_newest_first_and_told_without_payload(store: Store) -> None:
     ("wanted", "found"),
     [
         ({}, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
-        ({"state": "dead"}, [9, 6, 3]),
-        ({"state": "waiting"}, [11, 10, 8, 7, 2, 1]),
-        ({"state": "delayed"}, [12]),
-        ({"state": "succeeded"}, [4]),
-        ({"state": "lost"}, []),
+        ({"states": ("dead",)}, [9, 6, 3]),
+        ({"states": ("waiting",)}, [11, 10, 8, 7, 2, 1]),
+        ({"states": ("delayed",)}, [12]),
+        ({"states": ("succeeded",)}, [4]),
+        ({"states": ("lost",)}, []),
+        ({"states": ("cancelled", "lost", "dead")}, [9, 6, 5, 3]),
+        ({"states": ("dead", "delayed", "succeeded")}, [12, 9, 6, 4, 3]),
+        ({"states": ("dead", "cancelled"), "queue": "a"}, [6, 5, 3]),
         ({"queue": "mail"}, [12, 11, 10, 9]),
-        ({"queue": "mail", "state": "dead"}, [9]),
-        ({"name": "tasks.add", "state": "cancelled"}, [5]),
+        ({"queue": "mail", "states": ("dead",)}, [9]),
+        ({"name": "tasks.add", "states": ("cancelled",)}, [5]),
         ({"name": "tasks"}, []),
         ({"error": "ValueError: no 6"}, [6]),
-        ({"error": "no", "state": "dead", "queue": "a"}, [6, 3]),
+        ({"error": "no", "states": ("dead",), "queue": "a"}, [6, 3]),
+        ({"worker": "host-1"}, [9, 6, 5, 4, 3]),
+        ({"worker": "host-1", "states": ("succeeded", "dead"), "error": "no 9"}, [9]),
+        ({"worker": "host"}, []),
+        ({"since": 4.5, "until": 7.5}, [6, 5, 4]),
+        ({"since": 4.5, "states": ("dead", "lost")}, [9, 6]),
+        ({"until": 1.5}, []),
+        ({"arguments": (("0", "7"),)}, [7]),
+        ({"arguments": (("user.id", "n9"), ("0", "9"))}, [9]),
+        ({"arguments": (("user.id", "n9"), ("0", "8"))}, []),
+        ({"arguments": (("user.id", "n6"),), "states": ("dead", "lost")}, [6]),
+        ({"arguments": (("user.id", "n6"),), "ids": ("id-6", "id-7")}, [6]),
         ({"error": "%"}, []),
         ({"ids": ("id-9", "id-1", "id-1", "x")}, [9, 1]),
-        ({"ids": ("id-9", "id-1"), "state": "dead"}, [9]),
+        ({"ids": ("id-9", "id-1"), "states": ("dead",)}, [9]),
         ({"ids": ()}, []),
     ],
 )
@@ -592,7 +616,17 @@ def test_filters_combine(store: Store, wanted: dict[str, Any], found: list[int])
 
 @pytest.mark.parametrize(
     "wanted",
-    [{}, {"state": "dead"}, {"state": "waiting"}, {"queue": "a"}, {"error": "no 3"}, {"ids": ("id-1", "id-9", "id-5")}],
+    [
+        {},
+        {"states": ("dead",)},
+        {"states": ("dead", "cancelled", "lost")},
+        {"states": ("waiting",)},
+        {"queue": "a"},
+        {"error": "no 3"},
+        {"ids": ("id-1", "id-9", "id-5")},
+        {"arguments": (("user.id", "n9"),)},
+        {"since": 3.0, "stop": 3.0},
+    ],
 )
 @pytest.mark.parametrize(("rows", "limit"), [(1, 1), (2, 9), (3, 2), (100, 1), (100, 2)])
 def test_pages_of_a_list_follow_each_other_and_look_at_few_rows(
@@ -614,7 +648,8 @@ def test_pages_of_a_list_follow_each_other_and_look_at_few_rows(
 def test_any_text_may_be_searched_for(store: Store) -> None:
     various(store)
     for odd in ("'; DROP TABLE job", "a\x00b", "💥", "no\x00"):
-        assert browse(store, error=odd, queue=odd) == ([], 0)
+        assert browse(store, error=odd, queue=odd, ids=(odd,)) == ([], 0)
+        assert browse(store, arguments=((odd, odd),), worker=odd) == ([], 0)
 
 
 # ---- the end -------------------------------------------------------------------------------------------
@@ -736,15 +771,27 @@ class SameAsModel(RuleBasedStateMachine):
         self.model.apply(changes)
 
     @rule(
-        state=st.sampled_from(["", "waiting", "delayed", "succeeded", "dead", "expired"]),
-        queue=st.sampled_from(["", "a"]),
-        error=st.sampled_from(["", "1"]),
+        states=st.lists(
+            st.sampled_from(["waiting", "delayed", "succeeded", "dead", "expired"]), unique=True, max_size=3
+        ),
+        filters=st.fixed_dictionaries(
+            {},
+            optional={
+                "queue": st.just("a"),
+                "error": st.just("1"),
+                "worker": st.just("host-1"),
+                "since": st.floats(0, 60),
+                "until": st.floats(0, 60),
+                "stop": st.floats(0, 60),
+                "arguments": st.just((("0", "1"),)),
+            },
+        ),
         before=st.integers(0, 60),
         rows=st.integers(1, 9),
         limit=st.integers(1, 9),
     )
-    def browse(self, state: str, queue: str, error: str, before: int, rows: int, limit: int) -> None:
-        which = (Wanted(state, queue, "", error), before, 6.0, rows, limit)
+    def browse(self, states: list[str], filters: dict[str, Any], before: int, rows: int, limit: int) -> None:
+        which = (Wanted(tuple(states), **filters), before, 6.0, rows, limit)
         assert self.file.browse(*which) == self.model.browse(*which)
 
     @rule(rows=st.integers(1, 8), later=st.integers(0, 30))

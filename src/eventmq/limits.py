@@ -65,6 +65,12 @@ REFUSAL_TEXT_CHARS_MAX = 500
 ERROR_CHARS_MAX = 500
 """Type and message of a failure in lists and searches; the whole failure is kept beside it."""
 
+ARGUMENTS_MAX = 20
+"""Arguments that a search names."""
+
+SEARCH_BYTES = 128 << 10
+"""Arguments, encoded, that one slice of a search opens (about 2 ms); those of a job with more are not searched."""
+
 TRACEBACK_CHARS_MAX = 32_000
 """A remote traceback keeps its tail, where the reason stands."""
 
@@ -166,6 +172,9 @@ QUESTIONS_MAX = 4_000
 LIST_JOBS_MAX = 500
 """Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
 
+COUNT_JOBS_MAX = 1_000
+"""Jobs that one COUNT counts (about 2 ms)."""
+
 ACT_JOBS_MAX = 100
 """Jobs that one REQUEUE or PURGE changes, and dead ones forgotten at once (about 4 ms, for their rows are large)."""
 
@@ -174,6 +183,9 @@ NEWEST = 1 << 62
 
 LIST_ROWS = 2_000
 """Rows of the store that one such question looks at (about 2 ms)."""
+
+CLOCK_BACK_S = 60.0
+"""A wall clock is set back by less than this: what was accepted this much later stands behind, whatever it said."""
 
 STALL_S = 0.25
 """A turn of the Router that comes later than planned by more than this is its own fault: peers get the time back."""

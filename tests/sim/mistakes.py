@@ -15,6 +15,7 @@ from eventmq.broker.outbox import Outbox
 from eventmq.broker.rules import NO_RULE, Rules
 from eventmq.broker.turns import Fair
 from eventmq.broker.uniques import Uniques
+from eventmq.limits import ACT_JOBS_MAX
 from eventmq.protocol import v2
 from eventmq.store.database import Database
 from eventmq.store.retention import Retention
@@ -141,7 +142,7 @@ def purge_counts_what_it_leaves(right: Method) -> Method:
     """The answer to PURGE counts jobs that have not ended, too."""
 
     def purge(self: Any, selection: Any) -> dict[str, Any]:
-        looked_at = len(self._slice(selection, self.wall).lines)
+        looked_at = len(self.browse(selection, ACT_JOBS_MAX).lines)
         answer: dict[str, Any] = right(self, selection)
         return answer | {"purged": max(answer["purged"], looked_at)}
 

@@ -115,7 +115,7 @@ class OperatorProcess:
         if rng.random() < 0.3:
             chosen["ids"] = self._ids()
         else:
-            chosen["state"] = rng.choice(states)
+            chosen["states"] = rng.sample(states, k=min(len(states), rng.choice((1, 1, 3))))
         if rng.random() < 0.3:
             chosen["queue"] = rng.choice(self._queues)
         return chosen
@@ -129,17 +129,20 @@ class OperatorProcess:
         self._wanted.append((b"REQUEUE", self._selection(*REQUEUABLE)))
 
     def _purge(self) -> None:
-        if self._rng.random() < 0.2:
-            self._wanted.append((b"PURGE", {"state": "waiting", "queue": self._rng.choice(self._queues)}))
-        else:
-            self._wanted.append((b"PURGE", self._selection(*ENDED)))
+        self._wanted.append((b"PURGE", self._selection(*ENDED)))
 
     def _cancel(self) -> None:
-        self._wanted.append((b"CANCEL", {"ids": self._ids()}))
+        if self._rng.random() < 0.3:
+            chosen = {"states": ["waiting", "delayed"], "queue": self._rng.choice(self._queues)}
+        else:
+            chosen = {"ids": self._ids()}
+        self._wanted.append((b"CANCEL", chosen))
 
     def _look(self) -> None:
-        selection = self._selection("", "waiting", "delayed", "running", *ENDED)
-        self._wanted.append(self._rng.choice(((b"JOBS", selection), (b"QUEUES", {}))))
+        selection = self._selection("waiting", "delayed", "running", *ENDED)
+        if self._rng.random() < 0.2:
+            selection["states"] = []
+        self._wanted.append(self._rng.choice(((b"JOBS", selection), (b"COUNT", selection), (b"QUEUES", {}))))
 
     # ---- the conversation ----------------------------------------------------------------------------------
 
@@ -177,7 +180,11 @@ class OperatorProcess:
             self._on_answer(command, params, v2.decode(frames[3], v2.Answer).answer)
 
     def _on_answer(self, command: bytes, params: Params, answer: Any) -> None:
-        if command in (b"JOBS", b"REQUEUE", b"PURGE") and answer["next"] is not None and not self.calm:
+        if (
+            command in (b"JOBS", b"COUNT", b"REQUEUE", b"PURGE", b"CANCEL")
+            and answer["next"] is not None
+            and not self.calm
+        ):
             self._wanted.insert(0, (command, params | {"before": answer["next"]}))
         elif command == b"QUEUES" and self.calm:
             bound = [row for row in answer.items() if row[1]["paused"] or row[1]["draining"]]

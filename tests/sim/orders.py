@@ -27,7 +27,7 @@ RULES: dict[bytes, dict[str, Any]] = {
 }
 """What each of these says about a queue; LIMIT says what its params say."""
 
-ACTS = {b"REQUEUE", b"PURGE", b"CANCEL", b"JOBS", b"QUEUES", b"LIMIT", *RULES}
+ACTS = {b"REQUEUE", b"PURGE", b"CANCEL", b"JOBS", b"COUNT", b"QUEUES", b"LIMIT", *RULES}
 
 
 class Asked(NamedTuple):
@@ -78,7 +78,7 @@ class Orders:
             return
         self._asked[frames[0], question.n] = Asked(frames[3], question.params)
         if frames[3] == b"CANCEL":
-            self.cancels.update(question.params["ids"])
+            self.cancels.update(question.params.get("ids", ()))
 
     def take_acts(self) -> Acts:
         """What became durable since the last call."""
@@ -90,8 +90,8 @@ class Orders:
         """Whether an operator has called off this job, or what waits in its queue."""
         if job.id in self.cancels:
             return True
-        purges = (asked.params for asked in self._asked.values() if asked.command == b"PURGE")
-        return any(params.get("state") == "waiting" and params.get("queue") == job.queue for params in purges)
+        cancels = (asked.params for asked in self._asked.values() if asked.command == b"CANCEL")
+        return any("states" in params and params.get("queue") == job.queue for params in cancels)
 
     # ---- after a turn --------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Orders:
             case b"JOBS":
                 self._judge_list(router, asked, answer)
             case b"CANCEL":
-                ended = {id: self.disk.record(id) for id in answer}
+                ended = {id: self.disk.record(id) for id in answer["told"]}
                 wrong = [id for id, each in ended.items() if each is not None and each.state not in lifecycle.TERMINAL]
                 if wrong:
                     raise Violation(f"{asked} is answered {answer}, and these have not ended: {wrong}")
@@ -146,7 +146,8 @@ class Orders:
             record = self.disk.record(row["id"])
             if record is None:
                 continue  # an answer of the same turn has purged it
-            if any(row[name] != value for name, value in asked.params.items() if name in ("state", "queue") and value):
+            states, queue = asked.params.get("states"), asked.params.get("queue", row["queue"])
+            if row["queue"] != queue or (states and row["state"] not in states):
                 raise Violation(f"{asked} is answered with {row}")
             if (row["queue"], row["name"]) != (record.job.queue, record.job.name):
                 raise Violation(f"{asked} is answered with {row}, and what is durable is {record}")
@@ -160,7 +161,7 @@ class Orders:
             (b"PURGE", "purged", acts.purged),
         ):
             questions = [(asked, answer) for asked, answer in answered if asked.command == command]
-            told = sum(answer[key] for asked, answer in questions if asked.params.get("state") != "waiting")
+            told = sum(answer[key] for _, answer in questions)
             if told != len(done):
                 raise Violation(f"operators were told that {told} jobs were {key}, and these were: {sorted(done)}")
             for id, (job, state) in done.items():
@@ -192,7 +193,7 @@ class Orders:
 
 def _selects(params: dict[str, Any], job: v2.Job, state: str) -> bool:
     return (
-        params.get("state", "") in ("", state)
+        (not params.get("states") or state in params["states"])
         and params.get("queue", "") in ("", job.queue)
         and (params.get("ids") is None or job.id in params["ids"])
     )

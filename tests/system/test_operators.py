@@ -130,13 +130,21 @@ def test_jobs_are_called_off_by_id(system: System, admin: Admin, capsys: pytest.
 
 def test_the_client_goes_through_more_ids_than_one_question_has(system: System, admin: Admin) -> None:
     handles = double.map([(n,) for n in range(1200)])
-    assert set(admin.cancel([*handles]).values()) == {"cancelled"}
+    assert set(admin.cancel_named([*handles]).values()) == {"cancelled"}
+    assert admin.cancel_named([handles[0], "nobody"]) == {handles[0]: "cancelled", "nobody": "unknown"}
     assert len(list(admin.jobs(Selection(ids=[*handles])))) == 1200
     steps: list[int] = []
-    assert admin.purge(Selection(ids=[*handles]), steps.append) == 1200
+    assert admin.purge(Selection(ids=[*handles[:1000]]), steps.append) == 1000
     assert len(steps) > 6
+    jobs, newest = admin.count(Selection(states=["cancelled"], arguments={"0": "1100"}), steps.append)
+    assert (jobs, steps[-1]) == (1, 1)
+    later = double.delay(1)
+    assert admin.cancel(Selection(states=["waiting"])) == 1
+    assert admin.purge(Selection(states=["cancelled"], before=newest), jobs_max=150) == 150
+    assert admin.purge(Selection(states=["cancelled"], before=newest)) == 50
+    assert [job["id"] for job in admin.jobs(Selection())] == [later]
     with pytest.raises(EventMQError, match="no job is ever 'ded'"):
-        admin.page(Selection(state="ded"))
+        admin.page(Selection(states=["ded"]))
 
 
 def test_ten_clients_wait_for_room_and_all_get_it(system: System, admin: Admin) -> None:

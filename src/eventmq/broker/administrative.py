@@ -18,7 +18,7 @@ from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Schedules, Selection, SomeJobs
+from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Schedules, Selection
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -42,11 +42,12 @@ QUESTIONS = {
     b"DRAIN": Asked("drain", OneQueue),
     b"LIMIT": Asked("limit", Bound),
     b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
+    b"COUNT": Asked("count_jobs", Selection, limits.TURN_ANSWERS),
     b"JOB": Asked("show_job", OneJob),
     b"LOGS": Asked("show_logs", Logs),
     b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
     b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
-    b"CANCEL": Asked("cancel_jobs", SomeJobs, limits.TURN_ANSWERS),
+    b"CANCEL": Asked("cancel_jobs", Selection, limits.TURN_ANSWERS),
 }
 HANDLERS |= {
     (v2.VERSION, command): Handler("on_question", v2.Question, (asked,)) for command, asked in QUESTIONS.items()

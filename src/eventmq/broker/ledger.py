@@ -25,6 +25,8 @@ from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome, options_of
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Record, Requeued, Store
 
+REQUEUED_FACT = "requeued"
+
 Ending = tuple[str, bytes, Failure | None, int]
 """How a job ended: state, value, failure, attempt."""
 
@@ -40,6 +42,7 @@ class Ledger(Leases):
         processed: Jobs handed out, by queue.
         latencies: How long they took, by queue.
         changed_crews: Crews that got credit or members since the last dispatch.
+        requeued_at: Wall time of the last requeue: of what counts as accepted later, older means smaller `seq`.
     """
 
     def __init__(self, store: Store, pool: Pool, policy: Policy, now: float, wall: float, first_lease: int = 0) -> None:
@@ -51,6 +54,7 @@ class Ledger(Leases):
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
         self.changed_crews: dict[Crew, None] = {}
+        self.requeued_at = float(v2.unpack(self.facts.get(REQUEUED_FACT, v2.pack(0.0))))
 
     # ---- out ---------------------------------------------------------------------------------------
 
@@ -317,6 +321,8 @@ class Ledger(Leases):
         job.settled = self.next_lease
         self.live[job.id] = job
         self.changes.requeued.append(Requeued(job.seq, record.state, job.attempt, wall, job.settled))
+        self.requeued_at = max(self.requeued_at, wall)
+        self.changes.facts[REQUEUED_FACT] = v2.pack(self.requeued_at)
         self.counts["requeued"] += 1
         if job.unique:
             self.uniques.added(job)

@@ -8,24 +8,22 @@ whoever asks may stop, go on after a restart, or ask the same again.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable
-from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
 
 from eventmq import limits
-from eventmq.broker.core import Core
-from eventmq.broker.lifecycle import DELAYED, RUNNING, TERMINAL, TRANSITIONS, WAITING
+from eventmq.broker.lifecycle import CANCELLED, TERMINAL, TRANSITIONS
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.pool import PeerId
+from eventmq.broker.selections import LIVE, Selections, listed
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Schedules, Selection, SomeJobs, params_of
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Schedules, Selection, params_of
 from eventmq.protocol.v2 import options_of
-from eventmq.store.base import Line, Page, Wanted
+from eventmq.store.base import Line
 
 REQUEUABLE = TRANSITIONS["requeue"][0]
 
@@ -38,7 +36,7 @@ class Asked(NamedTuple):
     cost: int = 1
 
 
-class Operators(Core):
+class Operators(Selections):
     """Handlers of the administrative socket that concern jobs and queues."""
 
     def on_question(self, sender: PeerId, body: v2.Question, asked: Asked) -> None:
@@ -66,8 +64,14 @@ class Operators(Core):
 
     def list_jobs(self, selection: Selection) -> dict[str, Any]:
         """One page of a list, newest first."""
-        page = self._browse(selection, self.wall)
-        return {"jobs": [self._row(line) for line in page.lines], "next": page.before or None}
+        page = self.browse(selection, limits.LIST_JOBS_MAX)
+        return {"jobs": [self.row(line) for line in page.lines], "next": page.before or None}
+
+    def count_jobs(self, selection: Selection) -> dict[str, Any]:
+        """How many jobs of one slice are selected, and below which place all stand that are there now."""
+        newest = self.ledger.next_seq if selection.before is None else selection.before
+        page = self.browse(msgspec.structs.replace(selection, limit=limits.NEWEST), limits.COUNT_JOBS_MAX)
+        return {"jobs": len(page.lines), "newest": newest, "next": page.before or None}
 
     def show_job(self, params: OneJob) -> dict[str, Any] | None:
         """Everything about one job."""
@@ -82,115 +86,49 @@ class Operators(Core):
         }
 
     def requeue(self, selection: Selection) -> dict[str, Any]:
-        """Some jobs that have ended wait again.
-
-        Raises:
-            InvalidMessageError: The selection names neither jobs nor a state from which that can be.
-        """
-        if selection.ids is None and selection.state not in REQUEUABLE:
-            raise InvalidMessageError(f"REQUEUE wants ids, or a state out of {_listed(REQUEUABLE)}")
-        page = self._slice(selection, self.wall)
-        records = self.ledger.find([line.id for line in page.lines if line.state in REQUEUABLE])
-        requeued = sum(self.ledger.requeue(records[line.id], self.wall) for line in page.lines if line.id in records)
-        self._note_act("requeued", requeued)
-        return {"requeued": requeued, "next": page.before or None}
+        """Some jobs that have ended wait again."""
+        lines, next = self._slice("REQUEUE", selection, REQUEUABLE)
+        records = self.ledger.find([line.id for line in lines if line.state in REQUEUABLE])
+        requeued = sum(self.ledger.requeue(records[line.id], self.wall) for line in lines if line.id in records)
+        return self._acted("requeued", requeued, next)
 
     def purge(self, selection: Selection) -> dict[str, Any]:
-        """Some jobs that have ended are forgotten; or jobs that wait or are delayed in a queue are cancelled.
+        """Some jobs that have ended are forgotten."""
+        lines, next = self._slice("PURGE", selection, TERMINAL)
+        over = [(line.seq, line.state) for line in lines if line.state in TERMINAL]
+        self.ledger.changes.forgotten += over
+        return self._acted("purged", len(over), next)
+
+    def cancel_jobs(self, selection: Selection) -> dict[str, Any]:
+        """Some jobs are not to run, as by a client's CANCEL; what became of each, those included that had ended."""
+        lines, next = self._slice("CANCEL", selection, LIVE)
+        counts, before = self.ledger.counts, self.ledger.counts[CANCELLED]
+        stored = self.ledger.stored(line.id for line in lines)
+        told = {line.id: self.ledger.cancel(line.id, self.wall, stored) for line in lines}
+        return self._acted("cancelled", counts[CANCELLED] - before, next) | {"told": told}
+
+    def _slice(self, act: str, selection: Selection, states: frozenset[str]) -> tuple[list[Line], int]:
+        """Which jobs one act is about, newest first, and where to go on: as many of those selected as do not have too
+        much payload together.
 
         Raises:
-            InvalidMessageError: The selection names neither jobs nor a terminal state, nor a queue whose jobs wait.
+            InvalidMessageError: The selection names neither jobs nor such states.
         """
-        if selection.ids is None and selection.state == WAITING and selection.queue:
-            page = self._slice(selection, inf)  # so far in the future nothing is delayed any more
-            gone = self._call_off(page.lines)
-        elif selection.ids is not None or selection.state in TERMINAL:
-            page = self._slice(selection, self.wall)
-            over = [(line.seq, line.state) for line in page.lines if line.state in TERMINAL]
-            self.ledger.changes.forgotten += over
-            gone = len(over)
-        else:
-            states = _listed(TERMINAL)
-            raise InvalidMessageError(f"PURGE wants ids, a state out of {states}, or a queue and the state waiting")
-        self._note_act("purged", gone)
-        return {"purged": gone, "next": page.before or None}
-
-    def cancel_jobs(self, params: SomeJobs) -> dict[str, str]:
-        """Some jobs are not to run, as by a client's CANCEL; what became of each."""
-        return self._cancel(params.ids)
-
-    def _cancel(self, ids: list[str]) -> dict[str, str]:
-        stored = self.ledger.stored(ids)
-        return {id: self.ledger.cancel(id, self.wall, stored) for id in dict.fromkeys(ids)}
-
-    def _call_off(self, lines: list[Line]) -> int:
-        idle = [line.id for line in lines if line.id not in self.ledger.leases]
-        return len(self._cancel(idle))
-
-    def _note_act(self, done: str, count: int) -> None:
-        if count:
-            self.note("info", f"jobs {done}", f"an operator: {count} job{'s' * (count != 1)} {done}")
-
-    # ---- selections ----------------------------------------------------------------------------------
-
-    def _browse(self, selection: Selection, wall: float) -> Page:
-        """One page of what is selected.
-
-        Raises:
-            InvalidMessageError: There is no such state.
-        """
-        if selection.state not in ("", WAITING, DELAYED, RUNNING, *TERMINAL):
-            states = _listed({WAITING, DELAYED, RUNNING, *TERMINAL})
-            raise InvalidMessageError(f"no job is ever {selection.state!r}; the states are {states}")
-        limit = min(selection.limit, limits.LIST_JOBS_MAX)
-        before = limits.NEWEST if selection.before is None else selection.before
-        if selection.state == RUNNING:
-            return self._browse_running(selection, before, limit)
-        ids = None if selection.ids is None else tuple(selection.ids)
-        wanted = Wanted(selection.state, selection.queue, selection.name, selection.error, ids)
-        page = self.store.browse(wanted, before, wall, limits.LIST_ROWS, limit)
-        if selection.state in (WAITING, DELAYED):
-            leases = self.ledger.leases
-            return Page([line for line in page.lines if line.id not in leases], page.before)
-        return page
-
-    def _browse_running(self, selection: Selection, before: int, limit: int) -> Page:
-        """The store does not know what runs; memory does, but not what went wrong with it before."""
-        jobs = (job for job, _, _ in self.ledger.leases.values() if job.seq < before)
-        if selection.ids is not None:
-            named = frozenset(selection.ids)
-            jobs = (job for job in jobs if job.id in named)
-        newest = heapq.nlargest(limit, jobs, key=lambda job: job.seq)
-        ids = tuple(job.id for job in newest)
-        wanted = Wanted("", selection.queue, selection.name, selection.error, ids)
-        page = self.store.browse(wanted, before, self.wall, limits.LIST_ROWS, limit)
-        return Page(page.lines, newest[-1].seq if len(newest) == limit else 0)
-
-    def _slice(self, selection: Selection, wall: float) -> Page:
-        """What one act changes: a page whose payloads together are not too large to be read."""
-        few = msgspec.structs.replace(selection, limit=min(selection.limit, limits.ACT_JOBS_MAX))
-        page = self._browse(few, wall)
-        size = 0
+        if selection.ids is None and not (selection.states and states.issuperset(selection.states)):
+            raise InvalidMessageError(f"{act} wants ids, or one or more states out of {listed(states)}")
+        page = self.browse(selection, limits.ACT_JOBS_MAX)
+        next, size = page.before, 0
         for number, line in enumerate(page.lines):
             size += line.payload_bytes
             if size > limits.BATCH_BYTES and number:
-                return Page(page.lines[:number], page.lines[number - 1].seq)
-        return page
+                next = page.lines[number - 1].seq
+                break
+        return [line for line in page.lines if line.seq >= next], next
 
-    def _row(self, line: Line) -> dict[str, Any]:
-        """One job in a list; the words are those of INFO. Times are wall times, or None."""
-        lease = self.ledger.leases.get(line.id)
-        row = line._asdict()
-        del row["seq"]
-        return row | {
-            "state": RUNNING if lease else line.state,
-            "due": line.due if line.state == DELAYED and not lease else None,
-            "started": self.started_at(lease[2]) if lease else None,
-            "finished": line.finished or None,
-            "run_s": line.run_s if line.finished else None,
-            "worker": lease[1].incarnation.name if lease else line.worker or None,
-            "error": line.error or None,
-        }
+    def _acted(self, done: str, count: int, next: int) -> dict[str, Any]:
+        if count:
+            self.note("info", f"jobs {done}", f"an operator: {count} job{'s' * (count != 1)} {done}")
+        return {done: count, "next": next or None}
 
     # ---- queues --------------------------------------------------------------------------------------
 
@@ -264,10 +202,6 @@ class Operators(Core):
             self.schedules.pause(entry, params.act == "pause", self.wall)
         self.note("warning", f"schedule {params.act}", f"an operator: {params.act} schedule {params.id!r}")
         return self.schedules.describe(entry)
-
-
-def _listed(states: frozenset[str] | set[str]) -> str:
-    return ", ".join(sorted(states))
 
 
 def _arguments(payload: bytes) -> Any:

@@ -18,12 +18,10 @@ from eventmq.cli.ask import asks
 from eventmq.cli.ending import FAILED, OK, Mistake
 from eventmq.cli.flags import HELP, InOrder, options
 from eventmq.cli.tables import Table, Told, some, span
-from eventmq.client.admin import Admin, ListedJob
+from eventmq.client.admin import Admin, Count, ListedJob
 from eventmq.errors import JobNotFound
-from eventmq.limits import LIST_JOBS_MAX
-from eventmq.protocol.administration import Selection
-
-STATES = ("waiting", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "lost")
+from eventmq.limits import LIST_JOBS_MAX, NEWEST
+from eventmq.protocol.administration import STATES, Selection
 
 filters = options(
     click.option("--queue", metavar="NAME", default="", help="Jobs of this queue only."),
@@ -35,11 +33,15 @@ yes = click.option("--yes", is_flag=True, help="Do not ask.")
 verbs = InOrder()
 
 
+def _state(states: tuple[str, ...], help: str) -> Callable[[Any], Any]:
+    return click.option("--state", "states", type=click.Choice(states), multiple=True, help=help)
+
+
 # ---- one by one -------------------------------------------------------------------------------------------
 
 
 @verbs.command("list", **HELP)
-@click.option("--state", type=click.Choice(STATES), help="Jobs in this state only.")
+@_state(STATES, "Jobs in this state only; may be given several times.")
 @filters
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Jobs to list at most.")
 @asks
@@ -51,7 +53,7 @@ def list_(admin: Admin, limit: int, **filters: Any) -> Told:
     eventmq job list --state dead --error ConnectionError  … because of the network
     eventmq job list --queue email --limit 1000 --json     for a program
     """
-    selection = _selection((), filters, "")
+    selection = _selection((), filters, ())
     selection.limit = min(limit, LIST_JOBS_MAX)
     jobs = list(islice(admin.jobs(selection), limit))
     now = time.time()
@@ -96,7 +98,7 @@ def cancel(admin: Admin, ids: tuple[str, ...]) -> Told:
     It does not wait for that: `stopping` is a job that runs and is told to stop. It does not count any more, and is
     killed if it has not stopped within 5 s.
     """
-    told = admin.cancel(list(ids))
+    told = admin.cancel_named(list(ids))
     table = Table("Jobs", ("id", "what became of it"), list(told.items()))
     return Told(told, table, code=FAILED if "unknown" in told.values() else OK)
 
@@ -120,12 +122,12 @@ class Act(NamedTuple):
 
 REQUEUE = Act("Requeue", "requeued", Admin.requeue)
 PURGE = Act("Forget", "purged", Admin.purge)
-CALL_OFF = Act("Cancel", "cancelled", Admin.purge)
+CALL_OFF = Act("Cancel", "cancelled", Admin.cancel)
 
 
 @verbs.command(**HELP)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--state", type=click.Choice(("dead", "lost", "expired")), help="Default: dead.")
+@_state(("dead", "lost", "expired"), "Default: dead.")
 @filters
 @yes
 @asks
@@ -144,7 +146,7 @@ def requeue(admin: Admin, ids: tuple[str, ...], yes: bool, **filters: Any) -> To
 
 @verbs.command(**HELP)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--state", type=click.Choice(STATES[3:]), help="Default: dead.")
+@_state(STATES[3:], "Default: dead.")
 @filters
 @yes
 @asks
@@ -165,38 +167,34 @@ def act(admin: Admin, what: Act, ids: Sequence[str], filters: Mapping[str, Any],
     Raises:
         Mistake: There is nobody to ask.
     """
-    selection = _selection(ids, filters, "dead")
+    selection = _selection(ids, filters, ("dead",))
+    count = Count(NEWEST, NEWEST)
     if not ids and not yes:
         if not sys.stdin.isatty():
             instead = "" if what is CALL_OFF else ", or name ids"
             raise Mistake(f"this concerns {_named(filters, selection)}, and there is nobody to ask; add --yes{instead}")
-        if not _agreed(admin, what, selection, filters):
+        count = admin.count(selection)
+        if not click.confirm(f"{what.question} {some(count.jobs, 'job')}: {_named(filters, selection)}?"):
             return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
-    done = what.method(admin, selection, _going(what.done) if sys.stderr.isatty() else None)
+    selection.before = count.newest
+    done = what.method(admin, selection, _going(what.done) if sys.stderr.isatty() else None, count.jobs)
     left = max(len(set(ids)) - done, 0)
     text = f"{what.done} {some(done, 'job')}" + (f"; not {left:,}, unknown or in another state" if left else "")
     return Told({what.done: done}, text=text, code=FAILED if left else OK)
 
 
-def _agreed(admin: Admin, what: Act, selection: Selection, filters: Mapping[str, Any]) -> bool:
-    count = sum(1 for _ in admin.jobs(selection))
-    if what is CALL_OFF:
-        count += sum(1 for _ in admin.jobs(Selection(state="delayed", queue=selection.queue)))
-    return click.confirm(f"{what.question} {some(count, 'job')}: {_named(filters, selection)}?")
-
-
 def _named(filters: Mapping[str, Any], selection: Selection) -> str:
     """A selection in words."""
-    given = {"state": selection.state, **{name: value for name, value in filters.items() if value}}
+    state = " or ".join(selection.states)
+    given = {"state": state, **{name: value for name, value in filters.items() if value and name != "states"}}
     return "all jobs with " + ", ".join(f"{name} {value!r}" for name, value in given.items())
 
 
-def _selection(ids: Sequence[str], filters: Mapping[str, Any], state: str) -> Selection:
-    """What the flags select; `state` if they say no state and name no ids."""
+def _selection(ids: Sequence[str], filters: Mapping[str, Any], states: Sequence[str]) -> Selection:
+    """What the flags select; `states` if they say no state and name no ids."""
     given = {name: value for name, value in filters.items() if value}
-    if ids:
-        return Selection(ids=list(ids), **given)
-    return Selection(**{"state": state, **given})
+    said = given.pop("states", () if ids else states)
+    return Selection(states=list(said), ids=list(ids) or None, **given)
 
 
 def _going(done: str) -> Callable[[int], None]:

@@ -60,7 +60,7 @@ def purge(admin: Admin, name: str, yes: bool) -> Told:
     eventmq queue purge email
     eventmq job list --queue email --state cancelled       what that was
     """
-    return act(admin, CALL_OFF, (), {"state": "waiting", "queue": name}, yes)
+    return act(admin, CALL_OFF, (), {"states": ("waiting", "delayed"), "queue": name}, yes)
 
 
 @verbs.command(**HELP)

@@ -5,8 +5,8 @@ Lists come in pages and acts go in slices, so that none holds the Router up; the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
+from math import ceil
 from time import monotonic
 from typing import Any, NamedTuple, Self, TypedDict
 
@@ -15,7 +15,7 @@ import msgspec
 from eventmq.client import ids
 from eventmq.client.sockets import dealer, has_message, receive, send
 from eventmq.errors import BrokerUnavailable, EventMQError, SettingsError
-from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, RESEND_S
+from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
 from eventmq.net import address
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
@@ -81,6 +81,22 @@ class ShownQueue(TypedDict):
     jobs_max: int | None
 
 
+class Count(NamedTuple):
+    """How many jobs are selected.
+
+    Attributes:
+        jobs: So many.
+        newest: As `before` of a selection, it leaves out what was accepted after the count.
+    """
+
+    jobs: int
+    newest: int
+
+
+Progress = Callable[[int], object]
+"""Told after each slice how many jobs it has been so far."""
+
+
 class Admin:
     """A connection to the administrative socket at `addr`; a context manager.
 
@@ -144,15 +160,16 @@ class Admin:
 
     def page(self, selection: Selection) -> JobsPage:
         """One page of a list of jobs. It may be empty and not the last one."""
-        answer = self.ask("JOBS", **_params(selection))
+        answer = self.ask("JOBS", **msgspec.to_builtins(selection))
         return JobsPage(answer["jobs"], answer["next"])
 
     def _slices(self, command: str, selection: Selection) -> Iterator[dict[str, Any]]:
-        """The answers to one question about all that is selected."""
+        """The answers to one question about all that is selected; whoever takes them may lower its `limit`."""
         for part in _askable(selection):
             before = selection.before
             while True:
-                answer = self.ask(command, **_params(msgspec.structs.replace(part, before=before)))
+                asked = msgspec.structs.replace(part, before=before, limit=selection.limit)
+                answer = self.ask(command, **msgspec.to_builtins(asked))
                 yield answer
                 before = answer["next"]
                 if before is None:
@@ -173,37 +190,61 @@ class Admin:
         anything, in memory: no lines may mean that it has forgotten them, or never heard of such a job."""
         return LogPage(**self.ask("LOGS", id=id, after=after))
 
-    def requeue(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
-        """Dead, lost and expired jobs wait again: those selected by ids, or by a state and more.
+    def count(self, selection: Selection, progress: Progress | None = None) -> Count:
+        """How many jobs are selected; what is to be done to these can then be done to no others.
+
+        ::
+
+            jobs, newest = admin.count(selection)
+            admin.requeue(replace(selection, before=newest), jobs_max=jobs)
+        """
+        jobs = newest = 0
+        for answer in self._slices("COUNT", selection):
+            jobs, newest = jobs + answer["jobs"], newest or answer["newest"]
+            if progress is not None:
+                progress(jobs)
+        return Count(jobs, newest)
+
+    def requeue(self, selection: Selection, progress: Progress | None = None, jobs_max: int = NEWEST) -> int:
+        """Dead, lost and expired jobs wait again: those selected by ids, or by such states and more.
 
         Args:
-            selection: Which.
+            selection: Which, newest first.
             progress: Told after each slice how many they are so far.
+            jobs_max: It ends with so many.
 
         Returns:
             How many wait again.
         """
-        return self._act("REQUEUE", "requeued", selection, progress)
+        return self._act("REQUEUE", "requeued", selection, progress, jobs_max)
 
-    def purge(self, selection: Selection, progress: Callable[[int], object] | None = None) -> int:
-        """Ended jobs are forgotten: those selected by ids, or by a state and more. With a queue and the state `waiting`
-        what waits or is delayed there is cancelled instead. See `requeue`."""
-        return self._act("PURGE", "purged", selection, progress)
+    def purge(self, selection: Selection, progress: Progress | None = None, jobs_max: int = NEWEST) -> int:
+        """Ended jobs are forgotten: those selected by ids, or by such states and more. See `requeue`."""
+        return self._act("PURGE", "purged", selection, progress, jobs_max)
 
-    def cancel(self, ids: list[str]) -> dict[str, str]:
-        """Ends jobs that have not ended; by id `cancelled`, `stopping` (it runs, and is told
-        to stop), the state in which it had ended, or `unknown`."""
+    def cancel(self, selection: Selection, progress: Progress | None = None, jobs_max: int = NEWEST) -> int:
+        """Jobs that wait, are delayed or run are cancelled: those selected by ids, or by such states and more. What
+        runs is told to stop, and killed if it has not within 5 s. See `requeue`."""
+        return self._act("CANCEL", "cancelled", selection, progress, jobs_max)
+
+    def cancel_named(self, ids: list[str]) -> dict[str, str]:
+        """The same, of the jobs with these ids; by id `cancelled`, `stopping` (it runs, and is told to stop), the state
+        in which it had ended, or `unknown`."""
         told: dict[str, str] = {}
-        for part in _askable(Selection(ids=ids)):
-            told |= self.ask("CANCEL", ids=part.ids)
-        return told
+        for answer in self._slices("CANCEL", Selection(ids=ids)):
+            told |= answer["told"]
+        return {id: told.get(id, "unknown") for id in ids}
 
-    def _act(self, command: str, what: str, selection: Selection, progress: Callable[[int], object] | None) -> int:
+    def _act(self, command: str, done: str, selection: Selection, progress: Progress | None, jobs_max: int) -> int:
+        selection = msgspec.structs.replace(selection, limit=min(selection.limit, jobs_max))
         changed = 0
-        for answer in self._slices(command, selection):
-            changed += answer[what]
+        for answer in self._slices(command, selection) if jobs_max else ():
+            changed += answer[done]
             if progress is not None:
                 progress(changed)
+            if changed >= jobs_max:
+                break
+            selection.limit = min(selection.limit, jobs_max - changed)
         return changed
 
     # ---- queues --------------------------------------------------------------------------------------
@@ -256,7 +297,7 @@ class Admin:
 
     def _arrives(self, until: float) -> bool:
         left_s = max(until - monotonic(), 0.0)
-        return has_message(self._socket) or bool(self._socket.poll(math.ceil(left_s * 1000)))
+        return has_message(self._socket) or bool(self._socket.poll(ceil(left_s * 1000)))
 
     def _read(self, command: str, frames: list[bytes]) -> tuple[bool, Any]:
         """Whether a message answers the question, and how. Answers to earlier ones come late and mean nothing."""
@@ -281,8 +322,5 @@ def _askable(selection: Selection) -> Iterator[Selection]:
         yield selection
         return
     for start in range(0, len(ids), LIST_JOBS_MAX):
-        yield msgspec.structs.replace(selection, ids=ids[start : start + LIST_JOBS_MAX])
-
-
-def _params(selection: Selection) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(selection).items() if value not in ("", None)}
+        some = [str(id) for id in ids[start : start + LIST_JOBS_MAX]]  # a handle is an id, too
+        yield msgspec.structs.replace(selection, ids=some)

@@ -11,12 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from eventmq.errors import InvalidMessageError
-from eventmq.limits import ERROR_CHARS_MAX, ID_CHARS_MAX, LIST_JOBS_MAX, NAME_CHARS_MAX, NEWEST
+from eventmq.limits import ARGUMENTS_MAX, ERROR_CHARS_MAX, ID_CHARS_MAX, LIST_JOBS_MAX, NAME_CHARS_MAX, NEWEST
 from eventmq.protocol.v2 import Question
 from eventmq.values import JOBS_MAX
 
 Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=ERROR_CHARS_MAX)]
+
+STATES = ("waiting", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "lost")
+"""The states of a job, in the order in which people read them; what they mean says `docs/lifecycle.md`."""
 
 
 class Params(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,20 +31,28 @@ class Selection(Params):
     """Some jobs: those for which all that is given holds.
 
     Attributes:
-        state: One of the states of a job; empty = any.
+        states: It is in one of these; empty = any.
         queue: Its queue.
         name: What it calls.
+        worker: Name of the manager that runs it, or ran it last if it has ended.
         error: Stands in the type or message of its last failure.
         ids: It is one of these.
+        since: Wall time at which it was accepted, or requeued, at the earliest.
+        until: The same; before this.
+        arguments: Texts that its arguments have, by their path (`calls.has_arguments`).
         before: Where to go on: `next` of the answer before.
         limit: Jobs in the answer at most.
     """
 
-    state: Annotated[str, Meta(max_length=20)] = ""
+    states: Annotated[list[Annotated[str, Meta(max_length=20)]], Meta(max_length=len(STATES))] = []
     queue: Name = ""
     name: Name = ""
-    error: Annotated[str, Meta(max_length=ERROR_CHARS_MAX)] = ""
+    worker: Name = ""
+    error: Text = ""
     ids: Annotated[list[Id], Meta(max_length=LIST_JOBS_MAX)] | None = None
+    since: float | None = None
+    until: float | None = None
+    arguments: Annotated[dict[Name, Text], Meta(max_length=ARGUMENTS_MAX)] = {}
     before: Annotated[int, Meta(ge=0, le=NEWEST)] | None = None
     limit: Annotated[int, Meta(ge=1)] = LIST_JOBS_MAX
 
@@ -55,12 +67,6 @@ class Logs(OneJob):
     """What a job has logged, from line `after` on: `next` of the answer before."""
 
     after: Annotated[int, Meta(ge=0)] = 0
-
-
-class SomeJobs(Params):
-    """Jobs by their ids."""
-
-    ids: Annotated[list[Id], Meta(max_length=LIST_JOBS_MAX)]
 
 
 class OneQueue(Params):

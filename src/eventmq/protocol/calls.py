@@ -7,10 +7,12 @@ crosses from one version to the other; nobody else needs to know. Source: `docs/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
+from eventmq.limits import SEARCH_BYTES
 from eventmq.protocol import v2
 
 
@@ -46,6 +48,33 @@ def unpack_call(payload: bytes) -> Call:
         msgspec.MsgspecError: Not a payload.
     """
     return v2.decoded(_call_decoder, payload)
+
+
+def has_arguments(payload: bytes, wanted: Iterable[tuple[str, str]]) -> bool:
+    """Whether a job's arguments have these texts at these paths: `user.id` is in the keyword `user`, `0.id` in the
+    first position. A text is compared as it is, anything else as its JSON. What is no payload, or one of more than
+    `SEARCH_BYTES`, has none of them."""
+    if len(payload) > SEARCH_BYTES:
+        return False
+    try:
+        call = unpack_call(payload)
+        return all(_text_at(call, path) == text for path, text in wanted)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        return False
+
+
+def _text_at(call: Call, path: str) -> str | None:
+    first, *steps = path.split(".")
+    value: Any = call.args if first.isdecimal() else call.kwargs
+    for step in (first, *steps):
+        if isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        else:
+            return None
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
+    return plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
 
 
 def call_key(name: str, payload: bytes) -> str:

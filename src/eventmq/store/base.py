@@ -15,8 +15,10 @@ One test suite (`tests/test_store.py`) runs over every implementation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
 
+from eventmq.protocol.calls import has_arguments
 from eventmq.protocol.v2 import Job
 
 DEAD_LETTERS = ("dead", "lost")
@@ -126,18 +128,42 @@ class Wanted(NamedTuple):
     """Which jobs to list: those for which all that is given holds.
 
     Attributes:
-        state: `waiting`, `delayed` (its time has not come), or a terminal state.
+        states: It is in one of these: `waiting`, `delayed` (its time has not come), or terminal states; empty = any.
         queue: Its queue.
         name: Its name.
+        worker: Name of the manager that ran it last; a live job has none here.
         error: Stands somewhere in the type or message of its last failure.
         ids: It is one of these; None = any.
+        since: Wall time at which it counts as accepted, at the earliest.
+        until: The same; before this.
+        arguments: (path, text) of arguments that it has, see `calls.has_arguments`.
+        stop: Not a condition: whatever stands behind (by `seq`) a job that was accepted before this wall time was
+            accepted before `since`, so that a list may end there.
     """
 
-    state: str = ""
+    states: tuple[str, ...] = ()
     queue: str = ""
     name: str = ""
+    worker: str = ""
     error: str = ""
     ids: tuple[str, ...] | None = None
+    since: float = -inf
+    until: float = inf
+    arguments: tuple[tuple[str, str], ...] = ()
+    stop: float = -inf
+
+    def fits(self, line: Line, payload: bytes) -> bool:
+        """Whether all of it holds of a job, whose payload is looked at last."""
+        return (
+            (not self.states or line.state in self.states)
+            and self.queue in ("", line.queue)
+            and self.name in ("", line.name)
+            and self.worker in ("", line.worker)
+            and self.error in line.error
+            and (self.ids is None or line.id in self.ids)
+            and self.since <= line.created < self.until
+            and (not self.arguments or has_arguments(payload, self.arguments))
+        )
 
 
 class Line(NamedTuple):
@@ -253,9 +279,10 @@ class Store(Protocol):
         """The jobs of this name that hold this key, newest first."""
 
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
-        """The newest `limit` wanted jobs among the next `rows` rows below `seq` = `before`: rows of the wanted state if
-        it is terminal and not `succeeded`, else of any. So a page may be empty and not the last one. Ids are all looked
-        up, however many. `now` is wall time: it tells delayed jobs from waiting ones."""
+        """The newest `limit` wanted jobs among the next `rows` rows below `seq` = `before`: rows of the wanted states
+        if all are terminal and none is `succeeded`, else of any. So a page may be empty and not the last one. Ids are
+        all looked up, however many. Where arguments are wanted, a page also ends when `SEARCH_BYTES` of them were read.
+        `now` is wall time: it tells delayed jobs from waiting ones."""
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;

@@ -11,15 +11,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import starmap
 from typing import Any
 
 from msgspec.structs import astuple, replace
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import database, sums, tables
-from eventmq.store.base import Changes, Durability, Ended, Holder, Line, Moved, Page, Record, Requeued, Snapshot, Wanted
+from eventmq.store import database, lists, sums, tables
+from eventmq.store.base import Changes, Durability, Ended, Holder, Moved, Page, Record, Requeued, Snapshot, Wanted
 from eventmq.store.database import Database
 from eventmq.store.retention import Retention
 
@@ -110,29 +109,8 @@ class SqliteStore:
             return [sums.holder_of(row) for row in self._db.execute(tables.HOLDERS, (name, unique))]
 
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
-        *which, ids = wanted
-        if ids is not None:
-            lines = self._lines_of(ids, (*which, now, before, 0))[:limit]
-            return Page(lines, lines[-1].seq if len(lines) == limit else 0)
-        few = wanted.state not in ("", "waiting", "delayed", "succeeded")
         with self._database.trust():
-            if few:
-                last, looked = self._db.execute(tables.LAST_ROW_OF_STATE, (wanted.state, before, rows)).fetchone()
-            else:
-                last, looked = self._db.execute(tables.LAST_ROW, (before, rows)).fetchone()
-            browse = tables.BROWSE_STATE if few else tables.BROWSE
-            found = self._db.execute(browse, (*which, now, before, last or 0, limit)).fetchall()
-        lines = list(starmap(Line, found))
-        if len(lines) == limit:
-            return Page(lines, lines[-1].seq)
-        return Page(lines, last if looked == rows else 0)
-
-    def _lines_of(self, ids: Iterable[str], which: tuple[Any, ...]) -> list[Line]:
-        rows: list[tuple[Any, ...]] = []
-        with self._database.trust():
-            for some in _filled_up(ids):
-                rows += self._db.execute(tables.BROWSE_IDS[len(some)], (*which, *some)).fetchall()
-        return sorted(starmap(Line, rows), reverse=True)
+            return lists.browse(self._db, wanted, before, now, rows, limit)
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         try:

@@ -109,31 +109,13 @@ COUNT_PAGED = "SELECT queue, count(*) FROM job WHERE paged = 1 GROUP BY queue"
 COUNT_DELAYED = "SELECT queue, count(*) FROM job WHERE paged = 2 GROUP BY queue"
 COUNT_ALL = "SELECT count(*) FROM job"
 
-# ---- lists ----------------------------------------------------------------------------------------------------------
-
-# ?1 to ?5 are the fields of Wanted but its ids, ?5 wall time, ?6 the seq to stay below, ?7 the last row to look at.
-_STATE = "CASE WHEN state = 'waiting' AND due > ?5 THEN 'delayed' ELSE state END"
-_WANTED = f"""(?1 = '' OR {_STATE} = ?1) AND (?2 = '' OR queue = ?2) AND (?3 = '' OR name = ?3)
-    AND (?4 = '' OR instr(error, ?4)) AND seq < ?6"""
-_LINE = f"""SELECT seq, id, queue, name, -rank, attempt, failures, crashes, created, due, {_STATE}, finished,
-    run_s, worker, error, length(payload) FROM job"""
-_UNSUCCESSFUL = "INDEXED BY job_unsuccessful WHERE state NOT IN ('waiting', 'succeeded') AND state ="
-BROWSE = f"{_LINE} WHERE {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"
-BROWSE_STATE = f"{_LINE} {_UNSUCCESSFUL} ?1 AND {_WANTED} AND seq >= ?7 ORDER BY seq DESC LIMIT ?8"
-BROWSE_IDS = {
-    size: f"{_LINE} WHERE id IN ({','.join(f'?{n}' for n in range(8, 8 + size))}) AND {_WANTED} ORDER BY seq DESC"
-    for size in FIND_SIZES
-}
-_LAST_ROW = "SELECT min(seq), count(*) FROM (SELECT seq FROM job {} seq < ? ORDER BY seq DESC LIMIT ?)"
-LAST_ROW = _LAST_ROW.format("WHERE")
-LAST_ROW_OF_STATE = _LAST_ROW.format(f"{_UNSUCCESSFUL} ? AND")
-
 # ---- retention ------------------------------------------------------------------------------------------------------
 
+UNSUCCESSFUL = "INDEXED BY job_unsuccessful WHERE state NOT IN ('waiting', 'succeeded') AND state ="
 STATES = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
-OLDEST = f"SELECT seq FROM job {_UNSUCCESSFUL} ? ORDER BY seq LIMIT ?"
-COUNT_STATE = f"SELECT count(*) FROM job {_UNSUCCESSFUL} ?"
-COUNT_EXPIRED = f"SELECT count(*) FROM job {_UNSUCCESSFUL} ? AND seq > ? AND seq <= ? AND expires <= ?"
+OLDEST = f"SELECT seq FROM job {UNSUCCESSFUL} ? ORDER BY seq LIMIT ?"
+COUNT_STATE = f"SELECT count(*) FROM job {UNSUCCESSFUL} ?"
+COUNT_EXPIRED = f"SELECT count(*) FROM job {UNSUCCESSFUL} ? AND seq > ? AND seq <= ? AND expires <= ?"
 DELETE_EXPIRED = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiting' AND expires <= ?"
 _DEAD = ", ".join(f"'{state}'" for state in DEAD_LETTERS)
 DELETE_DEAD = f"DELETE FROM job WHERE seq = ? AND state IN ({_DEAD})"
