@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from eventmq import logs
+
+ABOUT = {"job_id": "42", "job_name": "tasks.add", "queue": "default", "attempt": 1}
 
 
 @pytest.fixture
@@ -45,11 +48,28 @@ def test_a_traceback_is_indented(stream: io.StringIO) -> None:
 
 
 def test_level_and_origin(stream: io.StringIO) -> None:
-    logs.setup("WARNING", origin=lambda: "tasks.add[42 #1]", stream=stream)
+    logs.setup("WARNING", about=lambda: ABOUT, stream=stream)
     logging.getLogger("x").info("hidden")
     logging.getLogger("x").warning("shown")
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().endswith("WARNING tasks.add[42 #1]: shown\n")
+    logs.setup("INFO", about=lambda: ABOUT | {"trace_id": "ab12"}, stream=stream)
+    logging.getLogger("x").info("traced", extra={"detail": "more\nof it\n"})
+    assert stream.getvalue().endswith("INFO tasks.add[42 #1 trace_id=ab12]: traced\n    more\n    of it\n")
+
+
+def test_in_json_a_record_is_one_object_a_line(stream: io.StringIO) -> None:
+    logs.setup("INFO", "json", lambda: ABOUT, stream)
+    logging.getLogger("shop").info("sold %s", "a\nb\u2028\x1b é")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger("shop").exception("failed")
+    plain, failed = map(json.loads, stream.getvalue().splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d{4}", plain.pop("time"))
+    assert plain == {"level": "INFO", "logger": "shop", "message": "sold a\nb\u2028\x1b é", **ABOUT}
+    assert failed["detail"].splitlines()[-2:] == ["ValueError: two", "lines"]
+    assert stream.getvalue().isascii()
 
 
 def test_repetitions_are_counted_not_said(stream: io.StringIO) -> None:

@@ -585,12 +585,12 @@ def test_a_worker_is_replaced_after_max_job_count(router: FakeRouter, manage: Ca
 
 
 def test_modules_that_cannot_be_imported_end_the_manager(
-    router: FakeRouter, manage: Callable[..., Running], capfd: pytest.CaptureFixture[str]
+    router: FakeRouter, manage: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = manage(modules=["no_such_module_here"], concurrent_jobs=2)
     router.until(lambda: running.code is not None, "the manager's end")
     assert running.code == 1
-    assert "No module named 'no_such_module_here'" in capfd.readouterr().err
+    assert any("No module named 'no_such_module_here'" in getattr(each, "detail", "") for each in caplog.records)
     assert router.commands == []
 
 

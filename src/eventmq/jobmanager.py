@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import textwrap
 import time
 import uuid
 from types import FrameType
@@ -54,6 +53,7 @@ class JobManager:
             settings.allow_any_callable,
             settings.least_level,
             settings.global_timeout,
+            settings.log_format,
         )
         host, pid = socket.gethostname(), os.getpid()
         about = {"host": host, "pid": pid, "workers": settings.concurrent_jobs}
@@ -193,8 +193,7 @@ class JobManager:
                     if worker in self._processes:
                         self._processes[worker].kill()
                 case effects.Report(level, text, detail):
-                    log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
-                    sys.stderr.write(textwrap.indent(detail, "    "))
+                    log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text, extra={"detail": detail})
                 case effects.Connect():
                     self._line.open()
                     self._foreman.on_connected(time.monotonic())

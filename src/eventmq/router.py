@@ -39,7 +39,7 @@ from eventmq.net.signals import Wakeup
 from eventmq.net.sockets import RouterSockets
 from eventmq.net.systemd import Service
 from eventmq.protocol import v1
-from eventmq.settings import Settings, load, make_default_folder
+from eventmq.settings import Settings, load, make_default_folder, public
 from eventmq.store.base import Store
 from eventmq.store.open import open_store
 
@@ -205,7 +205,7 @@ class Router(Frontend, Backend, Administrative):
     def router_main(self) -> None:
         """Starts the router with logging and settings."""
         settings = load("router")
-        setup(settings.log_level)
+        setup(settings.least_level, settings.log_format)
         self.start(settings.frontend_addr, settings.backend_addr, settings.administrative_addr)
 
     @property
@@ -322,6 +322,6 @@ def run(settings: Settings) -> int:
         raise
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-    log.info("store %s, durability %s, epoch %d", settings.store, settings.durability, router.ledger.epoch)
+    log.info("store %s, durability %s, epoch %d", public(settings.store), settings.durability, router.ledger.epoch)
     router.start(settings.frontend_addr, settings.backend_addr, settings.administrative_addr)
     return 0

@@ -52,22 +52,6 @@ ALIASES = {"broker_addr": "EMQ_BROKER_ADDR"}
 # ---- the table --------------------------------------------------------------------------------
 
 
-def bind_address(text: str) -> str:
-    """An address to listen on, checked."""
-    return str(address.parse(text))
-
-
-def peer_address(text: str) -> str:
-    """An address to connect to, checked; empty = none."""
-    return str(address.parse_connect(text)) if text.strip() else ""
-
-
-def http_address(text: str) -> str:
-    """Where to listen for HTTP, checked; empty = nowhere."""
-    place = text.strip().removeprefix("http://")
-    return str(address.parse(f"tcp://{place}")).replace("tcp", "http", 1) if place else ""
-
-
 def default_store(environ: Mapping[str, str] = os.environ) -> str:
     """The store in the user's state folder, where programs keep what must outlive them."""
     home = Path(environ.get("HOME") or Path.home())
@@ -106,31 +90,31 @@ class Settings:
     """The settings of one process. Seconds are floats; lists are tuples; what is empty is not set."""
 
     broker_addr: str = _setting(
-        peer_address, "", "", "Router's frontend, for clients. Empty: a job runs where it is called."
+        address.to_connect, "", "", "Router's frontend, for clients. Empty: a job runs where it is called."
     )
     frontend_addr: str = _setting(
-        bind_address,
+        address.to_bind,
         "tcp://127.0.0.1:47291",
         "router",
         "Where the Router listens for clients and schedulers.",
     )
     backend_addr: str = _setting(
-        bind_address, "tcp://127.0.0.1:47290", "router", "Where the Router listens for job managers."
+        address.to_bind, "tcp://127.0.0.1:47290", "router", "Where the Router listens for job managers."
     )
     administrative_addr: str = _setting(
-        bind_address, "tcp://127.0.0.1:47293", "router", "Where the Router listens for emq-cli."
+        address.to_bind, "tcp://127.0.0.1:47293", "router", "Where the Router listens for emq-cli."
     )
     worker_addr: str = _setting(
-        peer_address, "tcp://127.0.0.1:47290", "jobmanager", "Router's backend, for job managers."
+        address.to_connect, "tcp://127.0.0.1:47290", "jobmanager", "Router's backend, for job managers."
     )
     scheduler_addr: str = _setting(
-        peer_address, "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers."
+        address.to_connect, "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers."
     )
     http_addr: str = _setting(
-        http_address, "", "router", "Where the Router tells metrics and health: 127.0.0.1:47294. Empty: nowhere."
+        address.to_serve, "", "router", "Where the Router tells metrics and health: 127.0.0.1:47294. Empty: nowhere."
     )
     health_addr: str = _setting(
-        http_address, "", "jobmanager", "Where a job manager tells its health: 127.0.0.1:47295. Empty: nowhere."
+        address.to_serve, "", "jobmanager", "Where a job manager tells its health: 127.0.0.1:47295. Empty: nowhere."
     )
     allow_insecure_bind: bool = _setting(
         values.switch, False, "router jobmanager", "Listen where other machines reach it, unprotected."
@@ -198,6 +182,9 @@ class Settings:
     heartbeat_interval: float = _setting(values.duration, limits.HEARTBEAT_S, _ALL, "Time between beats.")
     heartbeat_timeout: float = _setting(
         values.duration, limits.SILENCE_S, _ALL, "Silence after which the Router gives a peer up."
+    )
+    log_format: str = _setting(
+        values.choice("text", "json"), "text", _ALL, "Form of the log: text, or json: one object a line."
     )
     log_level: str = _setting(
         values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", _ALL, "Least level to log."
@@ -325,11 +312,7 @@ def check_exposure(settings: Settings, names: Iterable[str]) -> None:
     """
     for name in names:
         text = getattr(settings, name)
-        if (
-            settings.allow_insecure_bind
-            or not text
-            or address.is_loopback(address.parse(text.replace("http:", "tcp:", 1)))
-        ):
+        if settings.allow_insecure_bind or not text or address.is_loopback(address.parse_served(text)):
             continue
         what = "see how it is" if text.startswith("http") else "run jobs"
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from system_jobs import hold, note
+from system_jobs import note, recount
 
 from .processes import System, free_ports, until
+
+JSON = {"EVENTMQ_LOG_FORMAT": "json"}
 
 
 class Systemd:
@@ -50,8 +53,8 @@ def services(tmp_path: Path) -> Iterator[list[Systemd]]:
 def test_router_manager_and_scheduler_tell_how_they_are(system: System, services: list[Systemd]) -> None:
     http, health = (f"http://127.0.0.1:{port}" for port in free_ports(2))
     of_router, of_manager, of_scheduler = services
-    router = system.start_router(EVENTMQ_HTTP_ADDR=http, **of_router.environ)
-    manager = system.start_manager(EVENTMQ_HEALTH_ADDR=health, **of_manager.environ)
+    router = system.start_router(EVENTMQ_HTTP_ADDR=http, **JSON, **of_router.environ)
+    manager = system.start_manager(EVENTMQ_HEALTH_ADDR=health, **JSON, **of_manager.environ)
     scheduler = system.start_scheduler(**of_scheduler.environ)
     for service in services:
         until(lambda service=service: service.hears("READY=1"), "it is ready")
@@ -59,8 +62,8 @@ def test_router_manager_and_scheduler_tell_how_they_are(system: System, services
             until(lambda service=service: service.hears("WATCHDOG=1"), "its watchdog is fed while it idles")
     journal, gate = system.journal(), system.folder / "gate"
     note.delay(str(journal)).result()
-    held = hold.delay(str(journal), str(gate))
-    journal.begun(held)
+    held = recount.delay(str(gate), 1)
+    until(lambda: "line 0 of 1" in manager.log, "it runs")
 
     got = httpx.get(f"{http}/metrics")
     assert got.headers["content-type"].startswith("text/plain; version=")
@@ -92,3 +95,10 @@ def test_router_manager_and_scheduler_tell_how_they_are(system: System, services
     until(lambda: of_scheduler.hears("STOPPING=1"), "the scheduler says that it ends")
     assert router.terminate() == 0
     assert of_router.hears("STOPPING=1")
+    for process in (router, manager):
+        lines = [json.loads(line) for line in process.log.splitlines()]
+        assert lines[-1]["message"] == "ended"
+        assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    (line,) = [line for line in lines if line["message"] == "the end"]
+    expected = {"level": "WARNING", "logger": "shop", "job_id": held, "job_name": "system_jobs.recount"}
+    assert (expected | {"queue": "default", "attempt": 1}).items() <= line.items()

@@ -25,7 +25,7 @@ def run(component: str, settings: Settings) -> int:
     if component == "jobmanager":
         import_from_here()
         require_modules(settings.modules)
-    logs.setup(settings.least_level)
+    logs.setup(settings.least_level, settings.log_format)
     for note in settings.source.notes if settings.source else ():
         log.warning("%s", note)
     code: int = import_module(f"eventmq.{component}").run(settings)

@@ -32,7 +32,7 @@ class Listener:
     """
 
     def __init__(self, http_addr: str, pages: Pages) -> None:
-        where = address.parse(http_addr.replace("http:", "tcp:", 1))
+        where = address.parse_served(http_addr)
         host = "" if where.host == "*" else where.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -40,7 +40,7 @@ class Listener:
         except OSError as error:
             raise SettingsError(f"http_addr: cannot listen on {http_addr}: {error.strerror}") from error
         self._pages = pages
-        self.http_addr = str(where._replace(port=self._socket.getsockname()[1])).replace("tcp", "http", 1)
+        self.http_addr = address.to_serve(str(where._replace(port=self._socket.getsockname()[1])))
         for _ in range(HTTP_THREADS):
             threading.Thread(target=self._serve, name="eventmq-http", daemon=True).start()
         log.info("%s: %s", self.http_addr, " ".join(pages))

@@ -66,6 +66,34 @@ def parse_connect(text: str) -> Address:
     return address
 
 
+def parse_served(text: str) -> Address:
+    """The address in `text`, as `parse` has it, or `http://127.0.0.1:47294`, or that without its beginning.
+
+    Raises:
+        ValueError: Not such an address.
+    """
+    place = text.strip().removeprefix("http://")
+    return parse(place if "://" in place else f"tcp://{place}")
+
+
+# What settings are read by: text to text, checked; what is optional may be empty.
+
+
+def to_bind(text: str) -> str:
+    """Where to listen."""
+    return str(parse(text))
+
+
+def to_connect(text: str) -> str:
+    """Where to connect to, if anywhere."""
+    return str(parse_connect(text)) if text.strip() else ""
+
+
+def to_serve(text: str) -> str:
+    """Where to listen for HTTP, if anywhere."""
+    return str(parse_served(text)).replace("tcp:", "http:", 1) if text.strip() else ""
+
+
 def is_loopback(address: Address) -> bool:
     """Whether only this machine can reach what is bound there. A name that cannot be resolved: no."""
     if address.transport == "ipc":

@@ -256,7 +256,7 @@ def die_with(manager_pid: int) -> None:
 def prepare(setup: messages.Setup) -> tuple[Executor, list[Declared]]:
     """Import what the user's jobs need and call the setup function; raises whatever that raises."""
     sys.path[:] = setup.path
-    logs.setup(setup.log_level, context.origin)
+    logs.setup(setup.log_level, setup.log_format, context.about)
     declared = import_modules(setup.modules)
     if setup.subprocess_setup_func:
         hook(load_function(setup.subprocess_setup_func))()

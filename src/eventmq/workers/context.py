@@ -98,7 +98,9 @@ def current_job() -> CurrentJob | None:
     return CurrentJob(job.id, job.name, job.queue, job.attempt, job.lease, host.deadline_of(job) if host else None)
 
 
-def origin() -> str:
-    """What stands in log lines of user code: `tasks.add[<id> #1]`; empty outside of a job."""
+def about() -> dict[str, str | int]:
+    """What log lines of user code say of its job; empty outside of one."""
     job = running.get()
-    return f"{job.name}[{job.id} #{job.attempt}]" if job else ""
+    if job is None:
+        return {}
+    return {"job_id": job.id, "job_name": job.name, "queue": job.queue, "attempt": job.attempt}

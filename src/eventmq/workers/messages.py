@@ -29,6 +29,7 @@ class Setup(msgspec.Struct, array_like=True, tag="setup"):
     allow_any_callable: bool = False
     log_level: str = "INFO"
     job_timeout_s: float = 0.0
+    log_format: str = "text"
 
 
 class Run(msgspec.Struct, array_like=True, tag="run", gc=False):
