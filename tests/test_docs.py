@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from eventmq.broker.lifecycle import DELAYED, TERMINAL, TRANSITIONS, WAITING
+from eventmq.cli.ending import EXIT_CODES
 from eventmq.client.options import Common, Given
 from eventmq.errors import REASONS
 from eventmq.settings import table
@@ -37,6 +38,12 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)` \|", text[text.index("## Settings") :], re.MULTILINE))
     assert {row.name for row in table()} <= documented
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text[text.index("## Exit codes") :], re.MULTILINE)
+    assert [(int(code), meaning) for code, meaning in rows] == list(EXIT_CODES.items())
 
 
 def test_every_option_of_a_job_is_documented() -> None:

@@ -23,6 +23,14 @@ class StorageFull(StoreError):
     """The store has no room for new jobs. What it holds is safe; nothing of the refused turn was written."""
 
 
+class QuestionRefused(EventMQError):
+    """The Router refused a question or a command of an operator. `reason` is one of `REASONS`."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 # ---- enqueueing -------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 from system_jobs import complain, double, hold, nap, note
 
 from eventmq.cli import job as job_verbs
-from eventmq.cli.ending import FAILED, OK, end
+from eventmq.cli.ending import FAILED, NOT_FOUND, OK, end
 from eventmq.cli.main import eventmq as command
 from eventmq.cli.profile import between
 from eventmq.client.admin import Admin
@@ -59,7 +59,7 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
     assert 'arguments\t{"args": [7], "kwargs": {}}' in shown
     assert "failure message\txxxxxxx\n" in shown
     assert "raise ValueError" in shown
-    assert run(system, capsys, "job", "show", "nobody", code=FAILED) == ""
+    assert run(system, capsys, "job", "show", "nobody", code=NOT_FOUND) == ""
 
     assert run(system, capsys, "job", "requeue", job) == "requeued 1 job\n"
     until(lambda: system.count("dead") == 701, "it is dead again")

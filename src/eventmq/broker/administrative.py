@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventmq import limits
+from eventmq import __version__, limits
 from eventmq.broker.core import Handler, Handlers
 from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
@@ -99,6 +99,8 @@ class Administrative(Operators):
             "processed_messages_by_worker": {
                 manager.incarnation.name: manager.finished for manager in self.pool.managers.values()
             },
+            "version": __version__,
+            "wall": self.wall,
             "epoch": ledger.epoch,
             "uptime_s": self.now - self.started,
             "turns": self.turns,
@@ -134,6 +136,7 @@ class Administrative(Operators):
                     "running": running[manager],
                     "finished": manager.finished,
                     "silent_s": round(self.now - manager.heard, 3),
+                    "skew_s": round(manager.skew_s, 3),
                     "draining": manager.draining,
                     "about": manager.about,
                 }

@@ -270,6 +270,7 @@ class Backend(Scheduling):
         """An eMQP/2.0 manager's heartbeat repeats its credit."""
         manager = self.heard(sender)
         manager.clock = body.clock
+        manager.skew_s = body.time - self.wall
         self._allow(manager, body.count)
 
     def on_leaving(self, sender: PeerId, body: v2.Empty) -> None:

@@ -56,6 +56,7 @@ class Manager:
         sent: Jobs sent in this session.
         heard: Monotonic time of its last frame.
         clock: Its own monotonic time in its last beat; it is told, so that it knows what we have heard.
+        skew_s: How far its wall clock was ahead of ours in its last beat, with the time that this took.
         told: Monotonic time of our last beat.
         suspect_since: Monotonic time at which its connection was found gone; None = it is there.
         draining: It takes no more jobs.
@@ -66,7 +67,7 @@ class Manager:
 
     __slots__ = (
         "about", "clock", "crew", "draining", "finished", "heard", "id",
-        "incarnation", "informed", "limit", "sent", "suspect_since", "told", "wire",
+        "incarnation", "informed", "limit", "sent", "skew_s", "suspect_since", "told", "wire",
     )  # fmt: skip
 
     def __init__(self, id: PeerId, wire: int, incarnation: Incarnation, crew: Crew, now: float) -> None:
@@ -78,6 +79,7 @@ class Manager:
         self.sent = 0
         self.heard = now
         self.clock = 0.0
+        self.skew_s = 0.0
         self.told = now
         self.suspect_since: float | None = None
         self.draining = False

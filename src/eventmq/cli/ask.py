@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate
 
-from eventmq.cli.flags import as_json, asking, load, options
-from eventmq.cli.tables import Table, Told, span, tell
+from eventmq.cli.ending import OK
+from eventmq.cli.flags import asking, load, options, output, watch
+from eventmq.cli.tables import Said, Table, Told, say, span, tell, watched
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.net import address
@@ -18,8 +19,10 @@ PROBE_S = 1.0
 """How long a connection to a Router's port may take when we look why there was no answer."""
 
 
-def answer(what: str, administrative_addr: str, timeout_s: float, as_json: bool) -> int:
-    """Asks the Router one thing and prints the answer.
+def answer(
+    what: str, administrative_addr: str, timeout_s: float, form: str = "table", every_s: float | None = None
+) -> int:
+    """Asks the Router one thing and prints the answer; again and again if `every_s` says so.
 
     Raises:
         BrokerUnavailable: Nobody listens there.
@@ -27,18 +30,44 @@ def answer(what: str, administrative_addr: str, timeout_s: float, as_json: bool)
     """
     command, told = QUESTIONS[what]
     with connected(administrative_addr, timeout_s) as admin:
-        return tell(told(admin.ask(command)), as_json)
+        return watched(lambda: tell(told(admin.ask(command)), form), every_s)
 
 
-def asks(verb: Callable[Concatenate[Admin, ...], Told]) -> Callable[..., int]:
+Verb = Callable[Concatenate[Admin, ...], Told]
+
+
+def asks(verb: Verb, *more: Callable[..., Any]) -> Callable[..., int]:
     """Makes a verb that asks the Router named by its flags: it gets the connection, and what it returns is printed."""
 
-    @options(asking, as_json)
+    @options(*more, asking, output)
     @wraps(verb)
-    def run(config: str | None, addr: str | None, timeout: float, as_json: bool, **given: Any) -> int:
+    def run(
+        config: str | None, addr: str | None, timeout: float, form: str, watch: float | None = None, **given: Any
+    ) -> int:
         settings = load("admin", config, administrative_addr=addr)
         with connected(settings.administrative_addr, timeout) as admin:
-            return tell(verb(admin, **given), as_json)
+            return watched(lambda: tell(verb(admin, **given), form), watch)
+
+    made: Callable[..., int] = run
+    return made
+
+
+def shows(verb: Verb) -> Callable[..., int]:
+    """The same for a verb that changes nothing, so that it may be repeated: `--watch`."""
+    return asks(verb, watch)
+
+
+def streams(verb: Callable[Concatenate[Admin, ...], Iterator[Said]]) -> Callable[..., int]:
+    """The same for a verb that says one line after another."""
+
+    @options(asking, output)
+    @wraps(verb)
+    def run(config: str | None, addr: str | None, timeout: float, form: str, **given: Any) -> int:
+        settings = load("admin", config, administrative_addr=addr)
+        with connected(settings.administrative_addr, timeout) as admin:
+            for said in verb(admin, **given):
+                say(said, form)
+        return OK
 
     return run
 
@@ -56,12 +85,12 @@ def connected(administrative_addr: str, timeout_s: float) -> Iterator[Admin]:
         with Admin(place, timeout_s=timeout_s) as admin:
             yield admin
     except BrokerUnavailable:
-        if _listened_to(address.parse(place)):
+        if listened_to(address.parse(place)):
             raise TimeoutError(f"{place} is open, but gave no answer within {timeout_s:g} s") from None
         raise BrokerUnavailable(f"no Router listens on {place}; start one, or name its address with -a") from None
 
 
-def _listened_to(where: address.Address) -> bool:
+def listened_to(where: address.Address) -> bool:
     """Whether a connection can be made: it tells "not there" from "does not answer"."""
     family = socket.AF_UNIX if where.transport == "ipc" else socket.AF_INET6 if ":" in where.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -103,6 +132,11 @@ def _counters(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _workers(told: Mapping[str, Any]) -> Told:
+    return Told(told, managers(told["connected_workers"].values()))
+
+
+def managers(told: Iterable[Mapping[str, Any]]) -> Table:
+    """Job managers."""
     rows = [
         (
             each["name"],
@@ -115,10 +149,10 @@ def _workers(told: Mapping[str, Any]) -> Told:
             span(each["silent_s"]),
             "draining" if each["draining"] else "",
         )
-        for each in told["connected_workers"].values()
+        for each in told
     ]
     columns = ("name", "host", "pid", "queues", "running", "free", "finished", "heard", "state")
-    return Told(told, Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0]))))
+    return Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0])))
 
 
 def queues(told: Mapping[str, Any]) -> Told:

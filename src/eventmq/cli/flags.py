@@ -22,30 +22,49 @@ HELP: dict[str, Any] = {
 """What every verb has."""
 
 
+OTHER_NAMES = {"get": "show", "retry": "requeue", "delete": "purge", "run-now": "run"}
+"""Verbs that people know from elsewhere, or from an earlier release."""
+
+
+def verb(function: Callable[..., int]) -> click.Command:
+    """A verb of its own, in no group."""
+    made: click.Command = click.command(**HELP)(function)
+    return made
+
+
 class InOrder(click.Group):
     """Lists its verbs in the order in which a user meets them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, OTHER_NAMES.get(cmd_name, cmd_name))
 
-class Elsewhere(click.Group):
-    """A group whose verbs are the `verbs` of a module, which is not imported before one of them is wanted."""
 
-    def __init__(self, name: str, module: str, help: str) -> None:
-        super().__init__(name, help=help, **HELP)
-        self._module = module
+class Elsewhere(click.Command):
+    """A verb, or a group of them, of a module that is not imported before it is wanted.
+
+    Args:
+        place: `module:name`.
+        help: What it does, in one sentence.
+    """
+
+    def __init__(self, name: str, place: str, help: str) -> None:
+        super().__init__(name, help=help)
+        self._place = place
 
     @property
-    def _verbs(self) -> click.Group:
-        verbs: click.Group = import_module(self._module).verbs
-        return verbs
+    def real(self) -> click.Command:
+        """The verb itself."""
+        module, _, name = self._place.partition(":")
+        real: click.Command = getattr(import_module(module), name)
+        real.help = real.help or self.help
+        return real
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return self._verbs.list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return self._verbs.get_command(ctx, cmd_name)
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """The context of the verb itself; click goes on with that one."""
+        return self.real.make_context(*args, **extra)
 
 
 def options(*several: Callable[[F], F]) -> Callable[[F], F]:
@@ -65,7 +84,6 @@ jobs = click.option("-J", "--jobs", "concurrent_jobs", metavar="N", help="Worker
 log_level = click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR.")
 store = click.option("--store", metavar="URL", help="Where jobs are kept: sqlite:///path or memory:.")
 durability = click.option("--durability", metavar="HOW", help="full, process or none.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 timeout = click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds to wait.")
 listening = options(
     click.option("--frontend-addr", metavar="ADDR", help="Where to listen for clients and schedulers."),
@@ -77,6 +95,30 @@ asking = options(
     config,
     click.option("-a", "--addr", metavar="ADDR", help="The Router's administrative address."),
     timeout,
+)
+
+
+frontend = click.option(
+    "-B", "--broker-addr", "scheduler_addr", metavar="ADDR", help="The Router's frontend address. Default: as clients."
+)
+output = options(
+    click.option(
+        "-o",
+        "--output",
+        "form",
+        type=click.Choice(("table", "json", "jsonl", "id")),
+        default="table",
+        help="What to print. Default: a table.",
+    ),
+    click.option("--json", "form", flag_value="json", help="The same as -o json."),
+)
+watch = click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=2.0,
+    type=click.FloatRange(0.1),
+    metavar="[S]",
+    help="Again every S seconds.",
 )
 
 

@@ -5,19 +5,17 @@ An act on jobs that nobody has named one by one states their number and asks fir
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import click
 
-from eventmq.cli.ask import asks
+from eventmq.cli.ask import asks, shows
 from eventmq.cli.ending import FAILED, OK, Mistake
 from eventmq.cli.flags import HELP, InOrder, options
-from eventmq.cli.tables import Table, Told, some, span
+from eventmq.cli.tables import Moment, Table, Told, facts, some
 from eventmq.client.admin import Admin, Count, ListedJob
 from eventmq.errors import JobNotFound
 from eventmq.limits import LIST_JOBS_MAX, NEWEST
@@ -30,7 +28,7 @@ filters = options(
 )
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
-verbs = InOrder()
+verbs = InOrder(**HELP)
 
 
 def _state(states: tuple[str, ...], help: str) -> Callable[[Any], Any]:
@@ -44,7 +42,7 @@ def _state(states: tuple[str, ...], help: str) -> Callable[[Any], Any]:
 @_state(STATES, "Jobs in this state only; may be given several times.")
 @filters
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Jobs to list at most.")
-@asks
+@shows
 def list_(admin: Admin, limit: int, **filters: Any) -> Told:
     """List jobs, newest first. All filters have to fit.
 
@@ -56,37 +54,32 @@ def list_(admin: Admin, limit: int, **filters: Any) -> Told:
     selection = _selection((), filters, ())
     selection.limit = min(limit, LIST_JOBS_MAX)
     jobs = list(islice(admin.jobs(selection), limit))
-    now = time.time()
     columns = ("id", "state", "queue", "name", "attempt", "since", "error")
-    return Told(jobs, Table("Jobs", columns, [_row(job, now) for job in jobs]))
+    return Told(jobs, Table("Jobs", columns, [_row(job) for job in jobs]))
 
 
-def _row(job: ListedJob, now: float) -> tuple[Any, ...]:
+def _row(job: ListedJob) -> tuple[Any, ...]:
     since = job["finished"] or job["started"] or job["created"]
     start = (job["id"], job["state"], job["queue"], job["name"], job["attempt"])
-    return (*start, span(max(now - since, 0.0)), job["error"] or "")
+    return (*start, Moment(since), job["error"] or "")
 
 
 @verbs.command(**HELP)
 @click.argument("id")
-@asks
+@shows
 def show(admin: Admin, id: str) -> Told:
-    """Show everything about one job: arguments, times, value, failure with its traceback."""
+    """Show everything about one job: arguments, times, value, failure with its traceback.
+
+    \b
+    eventmq job show 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    """
     told = admin.job(id)
     if told is None:
         raise JobNotFound(f"there is no job {id}: never accepted, forgotten since, or purged", id)
     failure = told["failure"] or {}
-    rows = [(what, _text(what, value)) for what, value in told.items() if value is not None and what != "failure"]
-    rows += [(f"failure {what}", failure[what]) for what in ("type", "message") if failure]
-    return Told(told, Table("Job", ("what", "value"), rows), failure.get("traceback", ""))
-
-
-def _text(what: str, value: Any) -> Any:
-    if what in ("arguments", "options", "value"):
-        return json.dumps(value, ensure_ascii=False)
-    if what in ("created", "due", "started", "finished", "kept_until"):
-        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value))
-    return value
+    known = {what: value for what, value in told.items() if what != "failure"}
+    known |= {f"failure {what}": failure[what] for what in ("type", "message") if failure}
+    return Told(told, facts("Job", known), failure.get("traceback", ""))
 
 
 @verbs.command(**HELP)
@@ -97,6 +90,9 @@ def cancel(admin: Admin, ids: tuple[str, ...]) -> Told:
 
     It does not wait for that: `stopping` is a job that runs and is told to stop. It does not count any more, and is
     killed if it has not stopped within 5 s.
+
+    \b
+    eventmq job cancel 019be0a7c1e27b60b8d2f3b0c4c1a9d5
     """
     told = admin.cancel_named(list(ids))
     table = Table("Jobs", ("id", "what became of it"), list(told.items()))

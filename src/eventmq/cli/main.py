@@ -17,7 +17,6 @@ from eventmq.cli.flags import (
     HELP,
     Elsewhere,
     InOrder,
-    as_json,
     asking,
     config,
     durability,
@@ -26,8 +25,10 @@ from eventmq.cli.flags import (
     load,
     log_level,
     options,
+    output,
     queues,
     store,
+    watch,
 )
 
 # ---- the processes -------------------------------------------------------------------------------------
@@ -52,7 +53,13 @@ def _serve(component: str, config: str | None, **flags: Any) -> int:
 @eventmq.command(**HELP)
 @options(config, listening, store, durability, log_level)
 def router(config: str | None, **flags: Any) -> int:
-    """Run a Router: it keeps jobs and hands them to job managers."""
+    """Run a Router: it keeps jobs and hands them to job managers.
+
+    \b
+    eventmq router
+    eventmq router --store sqlite:////var/lib/eventmq/jobs.db --frontend-addr tcp://127.0.0.1:5000
+    eventmq router -C /etc/eventmq.conf
+    """
     return _serve("router", config, **flags)
 
 
@@ -67,7 +74,13 @@ def router(config: str | None, **flags: Any) -> int:
     log_level,
 )
 def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> int:
-    """Run a job manager: its workers import each MODULE and run jobs."""
+    """Run a job manager: its workers import each MODULE and run jobs.
+
+    \b
+    eventmq jobmanager shop.tasks
+    eventmq jobmanager shop.tasks shop.reports -Q email:15,default:10 -J 8
+    eventmq jobmanager shop.tasks -B tcp://router.example:47290
+    """
     return _serve("jobmanager", config, modules=",".join(modules) or None, **flags)
 
 
@@ -79,7 +92,11 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
     log_level,
 )
 def scheduler(config: str | None, **flags: Any) -> int:
-    """Run a scheduler: it tells the Router what is due. Several take over from one another."""
+    """Run a scheduler: it tells the Router what is due. Several take over from one another.
+
+    \b
+    eventmq scheduler
+    """
     return _serve("scheduler", config, **flags)
 
 
@@ -96,7 +113,12 @@ def scheduler(config: str | None, **flags: Any) -> int:
     log_level,
 )
 def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: Any) -> int:
-    """Run a Router, a job manager and a scheduler in this terminal."""
+    """Run a Router, a job manager and a scheduler in this terminal.
+
+    \b
+    eventmq up shop.tasks
+    eventmq up shop.tasks --free-ports --store memory:     beside another one
+    """
     if free_ports and any(flag.endswith("_addr") and value for flag, value in flags.items()):
         raise click.UsageError("--free-ports and an address exclude each other")
     flags["modules"] = ",".join(modules) or None
@@ -112,6 +134,9 @@ def demo(workers: int | None) -> int:
     """Count Python's standard library with a system of its own.
 
     One job for each file; half-way one worker is killed. All must add up in the end.
+
+    \b
+    eventmq demo -J 4
     """
     from eventmq.cli.demo import demo
 
@@ -121,52 +146,47 @@ def demo(workers: int | None) -> int:
 # ---- questions -------------------------------------------------------------------------------------------
 
 
-def _ask(what: str, config: str | None, addr: str | None, timeout: float, as_json: bool) -> int:
+def _ask(what: str, config: str | None, addr: str | None, timeout: float, form: str, watch: float | None = None) -> int:
     settings = load("admin", config, administrative_addr=addr)
     from eventmq.cli.ask import answer
 
-    return answer(what, settings.administrative_addr, timeout, as_json)
+    return answer(what, settings.administrative_addr, timeout, form, watch)
 
 
 def _question(what: str, help: str) -> None:
     @eventmq.command(what, help=help, **HELP)
-    @options(asking, as_json)
+    @options(watch, asking, output)
     def ask(**flags: Any) -> int:
         return _ask(what, **flags)
 
 
-_question("status", "Show how the Router is: jobs, counts, store.")
-_question("workers", "Show the job managers that are connected.")
-_question("queues", "Show the queues: what waits, runs, and is served.")
+_question(
+    "status",
+    """Show how the Router is: jobs, counts, store.
 
-
-@eventmq.command(**HELP)
-@options(
-    asking,
-    click.option("--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="How long to watch."),
-    as_json,
+\b
+eventmq status
+eventmq status --watch 5
+eventmq status -o json
+""",
 )
-def profile(**flags: Any) -> int:
-    """Show where the Router's time goes: receive, decide, commit, answer, send."""
-    from eventmq.cli.profile import profile
 
-    return profile(**flags)
-
-
-@eventmq.command("schedules", **HELP)
-@options(asking, as_json)
-def schedules_(**flags: Any) -> int:
-    """Show the schedules: next run, last run, and what came of it."""
-    from eventmq.cli.schedule import list_
-
-    code: int = list_.callback(**flags)  # type: ignore[misc]
-    return code
-
-
-eventmq.add_command(Elsewhere("job", "eventmq.cli.job", "List, show, requeue, purge and cancel jobs."))
-eventmq.add_command(Elsewhere("queue", "eventmq.cli.queue", "List, pause, resume, drain, purge and bound queues."))
-eventmq.add_command(Elsewhere("schedule", "eventmq.cli.schedule", "List, add, remove, pause and run schedules."))
-eventmq.add_command(Elsewhere("manager", "eventmq.cli.manager", "Tell job managers to leave."))
+for _verb_name, (_place, _text) in {
+    "job": ("eventmq.cli.job:verbs", "List, show, requeue, purge and cancel jobs."),
+    "queue": ("eventmq.cli.queue:verbs", "List, show, pause, resume, drain, purge and bound queues."),
+    "manager": ("eventmq.cli.manager:verbs", "List, show and drain job managers."),
+    "schedule": ("eventmq.cli.schedule:verbs", "List, add, remove, pause and run schedules."),
+    "enqueue": ("eventmq.cli.enqueue:enqueue", "Hand in a job by the name of its function."),
+    "result": ("eventmq.cli.enqueue:result", "Show what a job returned, or how it failed."),
+    "logs": ("eventmq.cli.follow:logs", "Show what a job has logged."),
+    "doctor": ("eventmq.cli.doctor:doctor", "Look for what is wrong with this system, and say what to do."),
+    "profile": ("eventmq.cli.profile:profile", "Show where the Router's time goes."),
+    "workers": ("eventmq.cli.manager:list_", "The same as `manager list`."),
+    "queues": ("eventmq.cli.queue:list_", "The same as `queue list`."),
+    "schedules": ("eventmq.cli.schedule:list_", "The same as `schedule list`."),
+    "completion": ("eventmq.cli.completion:completion", "Print what lets a shell complete this command line."),
+}.items():
+    eventmq.add_command(Elsewhere(_verb_name, _place, _text))
 
 
 # ---- emq-cli -----------------------------------------------------------------------------------------------
@@ -199,10 +219,10 @@ OF_2020 = {
 
 def _verb(name: str, help: str) -> None:
     @cli.command(name, help=help, **HELP)
-    @as_json
+    @output
     @click.pass_obj
-    def ask(flags: dict[str, Any], as_json: bool) -> int:
-        return _ask(name.removeprefix("show_"), as_json=as_json, **flags)
+    def ask(flags: dict[str, Any], form: str) -> int:
+        return _ask(name.removeprefix("show_"), form=form, **flags)
 
 
 for _name, _help in OF_2020.items():

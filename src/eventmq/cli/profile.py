@@ -6,16 +6,26 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from eventmq.cli.ask import asks
+from eventmq.cli.flags import verb
 from eventmq.cli.tables import Table, Told
 from eventmq.client.admin import Admin
 
 ENDINGS = ("succeeded", "dead", "lost", "cancelled", "expired")
 
 
+@verb
+@click.option("--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="How long to look.")
 @asks
 def profile(admin: Admin, seconds: float) -> Told:
-    """What happened in so many seconds from now."""
+    """Show where the Router's time goes: receive, decide, commit, answer, send.
+
+    \b
+    eventmq profile --seconds 10
+    eventmq profile --json
+    """
     before = admin.ask("STATUS")
     time.sleep(seconds)
     return _told(between(before, admin.ask("STATUS")))

@@ -8,34 +8,72 @@ from typing import Any
 import click
 
 from eventmq import values
-from eventmq.cli import ask
-from eventmq.cli.ask import asks, said_about
-from eventmq.cli.ending import Mistake
+from eventmq.cli import ask, completion
+from eventmq.cli.ask import asks, said_about, shows
+from eventmq.cli.ending import Mistake, NotFound
 from eventmq.cli.flags import HELP, InOrder
 from eventmq.cli.job import CALL_OFF, act, yes
-from eventmq.cli.tables import Told, some
+from eventmq.cli.tables import Told, facts, some
 from eventmq.client.admin import Admin
 
-verbs = InOrder()
+verbs = InOrder(**HELP)
+named = click.argument("name", metavar="QUEUE", shell_complete=completion.queues)
 
 
 @verbs.command("list", **HELP)
-@asks
+@shows
 def list_(admin: Admin) -> Told:
-    """List the queues: what waits, runs, and is served, and what was said about them."""
+    """List the queues: what waits, runs, and is served, and what was said about them.
+
+    \b
+    eventmq queue list
+    eventmq queue list --watch 2
+    eventmq queue list -o jsonl                     for a program
+    """
     return ask.queues(admin.queues())
+
+
+@verbs.command(**HELP)
+@named
+@shows
+def show(admin: Admin, name: str) -> Told:
+    """Show all that is known of a queue.
+
+    \b
+    eventmq queue show email
+    """
+    queue = admin.queues().get(name)
+    if queue is None:
+        raise NotFound(f"there is no queue {name!r}: nobody serves it, and nothing waits in it")
+    return Told({"name": name, **queue}, facts("Queue", queue))
 
 
 def _say(verb: str, say: Callable[[Admin, str], Mapping[str, Any]], help: str) -> None:
     @verbs.command(verb, help=help, **HELP)
-    @click.argument("name", metavar="QUEUE")
+    @named
     @asks
     def tell(admin: Admin, name: str) -> Told:
         return _told(name, say(admin, name))
 
 
-_say("pause", Admin.pause, "Hand out nothing of a queue until it is resumed, over restarts too. What runs goes on.")
-_say("resume", Admin.resume, "End the pausing and the draining of a queue.")
+_say(
+    "pause",
+    Admin.pause,
+    """Hand out nothing of a queue until it is resumed, over restarts too. What runs goes on.
+
+    \b
+    eventmq queue pause email
+    """,
+)
+_say(
+    "resume",
+    Admin.resume,
+    """End the pausing and the draining of a queue.
+
+    \b
+    eventmq queue resume email
+    """,
+)
 _say(
     "drain",
     Admin.drain,
@@ -50,7 +88,7 @@ _say(
 
 
 @verbs.command(**HELP)
-@click.argument("name", metavar="QUEUE")
+@named
 @yes
 @asks
 def purge(admin: Admin, name: str, yes: bool) -> Told:
@@ -64,7 +102,7 @@ def purge(admin: Admin, name: str, yes: bool) -> Told:
 
 
 @verbs.command(**HELP)
-@click.argument("name", metavar="QUEUE")
+@named
 @click.argument("jobs", metavar="JOBS|default")
 @asks
 def limit(admin: Admin, name: str, jobs: str) -> Told:

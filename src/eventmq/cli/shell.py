@@ -32,7 +32,7 @@ class Shell(cmd.Cmd):
             print("Not connected. Type connect, or connect ADDRESS.")
             return
         try:
-            ask.answer(what, self._address, self._timeout_s, as_json=False)
+            ask.answer(what, self._address, self._timeout_s)
         except (EventMQError, TimeoutError) as error:
             print(error)
 

@@ -1,14 +1,33 @@
-"""Rows on stdout: a table for people at a terminal, tab-separated text for programs and pipes."""
+"""What a verb has to say, in the form that was asked for: the one owner of `-o`.
+
+    table   for people: a table at a terminal, tab-separated text for pipes; times relative there, ISO 8601 here
+    json    one document      jsonl   one line for each thing      id   the id or name of each
+
+What stands on stdout is that and nothing else; whatever is said beside it goes to stderr.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from eventmq.cli.ending import OK
 from eventmq.values import UNIT_S
+
+TIMES = frozenset(
+    ("created", "due", "started", "finished", "kept_until", "at", "first", "last", "next", "anchor", "since", "until")
+)
+"""Names of wall times in documents. What has such a name and is no float is none."""
+
+
+class Moment(NamedTuple):
+    """A cell: a wall time."""
+
+    at: float
 
 
 class Table(NamedTuple):
@@ -29,7 +48,7 @@ class Told(NamedTuple):
     """What a verb has to say.
 
     Attributes:
-        document: As JSON.
+        document: As JSON. Several things are a list, or a mapping of mappings by name.
         table: For people.
         text: Below the table, or instead of it.
         code: The verb's exit code.
@@ -41,16 +60,67 @@ class Told(NamedTuple):
     code: int = OK
 
 
-def tell(told: Told, as_json: bool) -> int:
+class Said(NamedTuple):
+    """One line of something that goes on: as JSON, and for people."""
+
+    document: Any
+    text: str
+
+
+def say(said: Said, form: str) -> None:
+    """Prints a line at once."""
+    print(said.text if form == "table" else said.document.get("id", "") if form == "id" else json_of(said.document))
+    sys.stdout.flush()
+
+
+def tell(told: Told, form: str) -> int:
     """Prints what a verb has to say, and returns its exit code."""
-    if as_json:
-        print(json.dumps(told.document, indent=2, ensure_ascii=False, default=str))
-        return told.code
-    if told.table is not None:
-        show(told.table)
-    for line in told.text.splitlines():
-        print(printable(line))
+    if form == "json":
+        print(json_of(told.document, indent=2))
+    elif form == "jsonl":
+        for each in _things(told.document):
+            print(json_of(each))
+    elif form == "id":
+        for each in _things(told.document):
+            print(printable(each.get("id", each.get("name", "")) if isinstance(each, Mapping) else each))
+    else:
+        if told.table is not None:
+            show(told.table)
+        for line in told.text.splitlines():
+            print(printable(line))
     return told.code
+
+
+def watched(show: Callable[[], int], every_s: float | None) -> int:
+    """Shows something once, or again and again until it is interrupted: at a terminal in the same place."""
+    while True:
+        if every_s is not None and sys.stdout.isatty():
+            print("\x1b[H\x1b[2J", end="")
+        code = show()
+        if every_s is None:
+            return code
+        sys.stdout.flush()
+        time.sleep(every_s)
+
+
+def json_of(document: Any, indent: int | None = None) -> str:
+    """JSON, with its times in ISO 8601."""
+    return json.dumps(_dated(document), indent=indent, ensure_ascii=False, default=str)
+
+
+def _dated(value: Any, name: Any = "") -> Any:
+    if isinstance(value, Mapping):
+        return {key: _dated(each, key) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_dated(each) for each in value]
+    return iso(value) if isinstance(value, float) and value and name in TIMES else value
+
+
+def _things(document: Any) -> list[Any]:
+    """What a document tells of, one by one."""
+    if isinstance(document, Mapping) and document and all(isinstance(each, Mapping) for each in document.values()):
+        return [{"name": name, **each} for name, each in document.items()]
+    return document if isinstance(document, list) else [document]
 
 
 def show(table: Table) -> None:
@@ -60,7 +130,7 @@ def show(table: Table) -> None:
         return
     print("\t".join(table.columns))
     for row in table.rows:
-        print("\t".join(printable(cell) for cell in row))
+        print("\t".join(printable(iso(cell.at) if isinstance(cell, Moment) else cell) for cell in row))
 
 
 def printable(cell: Any) -> str:
@@ -68,9 +138,21 @@ def printable(cell: Any) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(cell))
 
 
-def _show_rich(table: Table) -> None:
+def facts(title: str, told: Mapping[str, Any]) -> Table:
+    """All that is known of one thing, as a table."""
+    rows = [(what, _fact(what, value)) for what, value in told.items() if value is not None]
+    return Table(title, ("what", "value"), rows)
+
+
+def _fact(what: str, value: Any) -> Any:
+    if isinstance(value, float) and value and what in TIMES:
+        return Moment(value)
+    return json_of(value) if isinstance(value, Mapping | list | tuple) else value
+
+
+def rich_table(table: Table) -> Any:
+    """The table as `rich` shows it."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -78,14 +160,34 @@ def _show_rich(table: Table) -> None:
     for number, column in enumerate(table.columns):
         right = any(isinstance(row[number], int | float) for row in table.rows)
         shown.add_column(column, justify="right" if right else "left", overflow="fold")
+    now = time.time()
     for row in table.rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
-    Console().print(shown)
+        shown.add_row(*(Text(relative(cell.at, now) if isinstance(cell, Moment) else printable(cell)) for cell in row))
+    return shown
+
+
+def _show_rich(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(rich_table(table))
+
+
+# ---- words ---------------------------------------------------------------------------------------------
 
 
 def some(count: int, what: str) -> str:
     """A number of things, in words: `1 job`, `2 jobs`."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def iso(at: float) -> str:
+    """A wall time in ISO 8601: `2026-11-24T11:00:00.000Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def relative(at: float, now: float) -> str:
+    """A wall time as people say it: `3 m 5 s ago`, `in 10.0 s`."""
+    return f"in {span(at - now)}" if at > now else f"{span(now - at)} ago"
 
 
 def span(seconds: float) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from eventmq.client import ids
 from eventmq.client.sockets import dealer, has_message, receive, send
-from eventmq.errors import BrokerUnavailable, EventMQError, SettingsError
+from eventmq.errors import BrokerUnavailable, QuestionRefused, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
 from eventmq.net import address
 from eventmq.protocol import v2
@@ -134,7 +134,7 @@ class Admin:
 
         Raises:
             BrokerUnavailable: None came in time.
-            EventMQError: The Router refused the question.
+            QuestionRefused: The Router refused the question.
         """
         self._n += 1
         question = v2.encode(command.encode(), v2.Question(self._n, params))
@@ -311,7 +311,7 @@ class Admin:
         except msgspec.MsgspecError:
             return False, None
         if frames[2] == b"REFUSED" and refused.n in (0, self._n):
-            raise EventMQError(f"the Router refused {command}: {refused.reason} ({refused.text})")
+            raise QuestionRefused(f"the Router refused {command}: {refused.reason} ({refused.text})", refused.reason)
         return False, None
 
 

@@ -1,0 +1,62 @@
+"""What a shell completes: words of the command line, and names that the Router knows. Silent when it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from eventmq.cli.ending import OK
+from eventmq.cli.flags import verb
+from eventmq.errors import EventMQError
+
+ASK_S = 0.5
+"""Nobody waits longer for a list of names."""
+
+Question = Callable[[Any], Iterable[str]]
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+@verb
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> int:
+    """Print what lets a shell complete this command line, states, and the names of queues, managers and schedules.
+
+    \b
+    eventmq completion bash                         for bash: >> ~/.bashrc
+    eventmq completion zsh                          for zsh: >> ~/.zshrc
+    eventmq completion fish                         for fish: > ~/.config/fish/completions/eventmq.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    print(kind(click.Group(), {}, "eventmq", "_EVENTMQ_COMPLETE").source())
+    return OK
+
+
+def names(question: Question) -> Completer:
+    """Completes a name out of those that the Router knows."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return [name for name in sorted(_ask(context, question)) if name.startswith(incomplete)]
+        except (EventMQError, click.ClickException):
+            return []
+
+    return complete
+
+
+def _ask(context: click.Context, question: Question) -> Iterable[str]:
+    from eventmq.cli.flags import load
+    from eventmq.client.admin import Admin
+    from eventmq.net import address
+
+    settings = load("admin", context.params.get("config"), administrative_addr=context.params.get("addr"))
+    with Admin(address.reachable(settings.administrative_addr), timeout_s=ASK_S) as admin:
+        return list(question(admin))
+
+
+queues = names(lambda admin: admin.queues())
+managers = names(lambda admin: [each["name"] for each in admin.ask("WORKERS")["connected_workers"].values()])
+schedules = names(lambda admin: [each["id"] for each in admin.schedules()])

@@ -1,0 +1,295 @@
+"""The command line of an operator against one real system: what each verb prints, where, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.shell_completion import BashComplete
+from system_jobs import complain, double, recount
+
+import eventmq
+from eventmq.cli import follow, tables
+from eventmq.cli.ending import FAILED, INTERRUPTED, NOT_FOUND, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, end
+from eventmq.cli.main import eventmq as command
+
+from .processes import System, until
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A Router, a job manager and a scheduler for all tests of this file."""
+    system = System(tmp_path_factory.mktemp("system"))
+    system.start_router()
+    system.start_manager()
+    system.start_scheduler()
+    yield system
+    system.close()
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Line:
+    """A terminal, or no terminal, at the system."""
+
+    def __init__(self, system: System, capsys: pytest.CaptureFixture[str]) -> None:
+        self.system = system
+        self._capsys = capsys
+
+    def run(self, *words: str) -> Ran:
+        self._capsys.readouterr()
+        code = end("eventmq", command, list(words))
+        return Ran(code, *self._capsys.readouterr())
+
+    def json(self, *words: str) -> object:
+        ran = self.run(*words, "-o", "json")
+        assert (ran.code, ran.err) == (OK, "")
+        return json.loads(ran.out)
+
+
+@pytest.fixture
+def line(shared: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    for name, address in zip(("FRONTEND", "BACKEND", "ADMINISTRATIVE"), shared.addresses, strict=True):
+        monkeypatch.setenv(f"EVENTMQ_{name}_ADDR", address)
+    monkeypatch.setenv("EMQ_BROKER_ADDR", shared.frontend)
+    eventmq.configure(broker_addr=shared.frontend, enqueue_timeout=20)
+    yield Line(shared, capsys)
+    eventmq.configure()
+
+
+# ---- handing in, and what came of it ------------------------------------------------------------------------
+
+
+def test_a_job_is_handed_in_and_its_value_shown(line: Line) -> None:
+    ran = line.run("enqueue", "system_jobs.double", "21", "--wait")
+    assert (ran.code, ran.out, ran.err) == (OK, "42\n", "")
+    ran = line.run("enqueue", "system_jobs.double", "--arg", "number=4", "--id", "four", "-o", "json")
+    assert json.loads(ran.out) == {"id": "four", "created": True}
+    assert line.run("result", "four", "--wait").out == "8\n"
+    assert line.json("result", "four") == {"id": "four", "value": 8}
+    assert line.run("result", "four", "-o", "id").out == "four\n"
+
+
+def test_options_of_a_job_are_flags(line: Line) -> None:
+    later = line.run("enqueue", "system_jobs.double", "1", "--queue", "q", "--in", "1h", "--priority", "-5").out.strip()
+    told = line.json("job", "show", later)
+    assert isinstance(told, dict)
+    assert (told["state"], told["queue"], told["priority"]) == ("delayed", "q", -5)
+    due = datetime.fromisoformat(told["due"]).timestamp()
+    assert 3500 < due - time.time() < 3700
+    assert line.run("job", "cancel", later).code == OK
+    at = line.run("enqueue", "system_jobs.double", "1", "--at", "2036-12-24T18:00+01:00").out.strip()
+    told = line.json("job", "show", at)
+    assert isinstance(told, dict)
+    assert told["due"] == "2036-12-24T17:00:00.000Z"
+    assert line.run("result", at).code == TIMED_OUT
+    assert line.run("job", "cancel", at).code == OK
+    assert line.run("result", at).code == FAILED
+
+
+def test_how_a_job_failed_is_told_on_stderr(line: Line) -> None:
+    failed = complain.delay(7)
+    ran = line.run("result", failed, "--wait")
+    assert (ran.code, ran.out) == (FAILED, "")
+    assert "raise ValueError" in ran.err
+    assert ran.err.splitlines()[-1] == "eventmq: builtins.ValueError: xxxxxxx"
+    assert line.run("result", "nobody").code == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("enqueue no-name", USAGE, "names no job"),
+        ("enqueue a.b --arg x", USAGE, "--arg is 'x', expected name=JSON"),
+        ("enqueue a.b --at noon", USAGE, "--at is 'noon', expected a time as 2026"),
+        ("enqueue a.b --in soon", USAGE, "expected a duration"),
+        ("enqueue system_jobs.double 2 --id taken", REFUSED, "belongs to another job"),
+        ("result x --wait --within soon", USAGE, "soon"),
+        ("job show nobody", NOT_FOUND, "there is no job nobody"),
+        ("logs nobody", NOT_FOUND, "there is no job nobody"),
+        ("queue show nobody", NOT_FOUND, "there is no queue 'nobody'"),
+        ("manager show nobody", NOT_FOUND, "no job manager named 'nobody'"),
+        ("manager drain nobody", NOT_FOUND, "no job manager named 'nobody'"),
+        ("schedule next nobody", NOT_FOUND, "there is no schedule nobody"),
+    ],
+)
+def test_exit_codes(line: Line, words: str, code: int, said: str) -> None:
+    if "taken" in words:
+        double.options(id="taken").delay(1)
+    ran = line.run(*words.split())
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+
+
+# ---- forms ----------------------------------------------------------------------------------------------------
+
+
+def test_forms_of_output(line: Line) -> None:
+    until(lambda: "default" in line.json("queue", "list"), "the queue is known")  # type: ignore[operator]
+    for verb, name in (("queue", "default"), ("manager", "manager")):
+        assert name in line.run(verb, "list", "-o", "id").out.splitlines()
+        things = [json.loads(text) for text in line.run(verb, "list", "-o", "jsonl").out.splitlines()]
+        assert name in [each["name"] for each in things]
+        head, *rows = line.run(verb, "list").out.splitlines()
+        assert all(len(row.split("\t")) == len(head.split("\t")) for row in rows)
+        assert line.run(verb, "show", name).out.startswith("what\tvalue\n")
+    assert line.json("queues") == line.json("queue", "list")
+    assert [each["name"] for each in line.json("workers")] == ["manager"]  # type: ignore[attr-defined]
+    status = line.json("status")
+    assert isinstance(status, dict)
+    assert abs(status["wall"] - time.time()) < 60
+
+
+def test_at_a_terminal_times_are_relative_and_colours_can_be_off(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = double.delay(3)
+    assert handle.result(20) == 6
+    created = dict(row.split("\t") for row in line.run("job", "show", handle).out.splitlines())["created"]
+    assert abs(datetime.fromisoformat(created).timestamp() - time.time()) < 60
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    shown = line.run("job", "show", handle).out
+    assert re.search(r"created +\d+\.\d s ago", shown)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in line.run("job", "show", handle).out
+    monkeypatch.delenv("FORCE_COLOR")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in line.run("job", "show", handle).out
+
+
+def test_watch_shows_again_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables.time, "sleep", sleep)
+    ran = line.run("queue", "list", "--watch", "7", "-o", "id")
+    assert ran.code == INTERRUPTED
+    assert ran.out.splitlines().count("default") == 3
+    assert slept == [7.0, 7.0, 7.0]
+
+
+def test_a_reader_that_leaves_is_no_error(line: Line, tmp_path: Path) -> None:
+    double.map([(n,) for n in range(3)])
+    program = [sys.executable, "-m", "eventmq", "profile", "--seconds", "0.3"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(20) == OK
+
+
+# ---- logs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_log_of_a_job_is_shown_and_followed_to_its_end(line: Line, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    handle = recount.delay(str(gate), 3)
+    until(lambda: "line 2 of 1" in line.run("logs", handle).out, "its first lines")
+    threading.Timer(1.5 * follow.ASK_AGAIN_S, gate.touch).start()
+    ran = line.run("logs", "-f", handle)
+    assert ran.code == OK
+    assert [row.split("\t")[1:] for row in ran.out.splitlines()] == [
+        *(["INFO", "#1", f"line {n} of 1"] for n in range(3)),
+        ["WARNING", "#1", "the end"],
+    ]
+    assert ran.err.endswith("is succeeded\n")
+    lines = [json.loads(text) for text in line.run("logs", handle, "--json").out.splitlines()]
+    assert [each["text"] for each in lines][-1] == "the end"
+    assert datetime.fromisoformat(lines[0]["at"]).tzinfo == UTC
+    silent = double.delay(1)
+    silent.result(20)
+    ran = line.run("logs", silent)
+    assert (ran.code, ran.out) == (OK, "")
+    assert "no lines of it are kept" in ran.err
+
+
+# ---- doctor ---------------------------------------------------------------------------------------------------
+
+
+def findings(ran: Ran) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for each in json.loads(ran.out):
+        found.setdefault(each["what"], []).append(each)
+    return found
+
+
+def test_a_doctor_finds_a_system_well(line: Line) -> None:
+    ran = line.run("doctor", "-o", "json")
+    assert ran.code == OK, ran.out
+    found = findings(ran)
+    assert {"versions", "limits", "Router", "clock", "store", "disk", "peers"} <= found.keys()
+    assert f"administrative_addr = '{line.system.administrative}', from EVENTMQ_ADMINISTRATIVE_ADDR" in ran.out
+    assert [each["text"] for each in found["peers"]] == ["1 job manager, 1 scheduler"]
+    assert "what to do" in line.run("doctor").out.splitlines()[0]
+
+
+def test_a_doctor_finds_what_is_wrong(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "wrong.conf"
+    wrong.write_text("[jobmanager]\nconcurrent_jobs = none\n")
+    ran = line.run("doctor", "-C", str(wrong), "-o", "json")
+    assert ran.code == FAILED
+    assert [each["level"] for each in findings(ran)["settings of jobmanager"]] == ["error"]
+
+    real = time.time
+    monkeypatch.setattr("eventmq.cli.doctor.time.time", lambda: real() - 90)
+    assert findings(line.run("doctor", "-o", "json"))["clock"][0]["level"] == "warning"
+
+
+def test_a_doctor_without_a_router_says_what_it_can(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eventmq.cli.system import scratch_addresses
+
+    for name, address in scratch_addresses().items():
+        monkeypatch.setenv(f"EVENTMQ_{name.upper()}", address)
+    ran = line.run("doctor", "--timeout", "0.1", "-o", "json")
+    assert ran.code == UNREACHABLE
+    found = findings(ran)
+    assert found["Router"][0]["level"] == "error"
+    assert len(found["ports"]) == 3
+
+
+# ---- completion -----------------------------------------------------------------------------------------------
+
+
+def completed(*words: str) -> list[str]:
+    """What a shell offers for the last word."""
+    *before, incomplete = words
+    found = BashComplete(command, {}, "eventmq", "_EVENTMQ_COMPLETE").get_completions(before, incomplete)
+    return [each.value for each in found]
+
+
+def test_words_and_names_are_completed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert completed("que") == ["queue", "queues"]
+    assert completed("queue", "pa") == ["pause"]
+    until(lambda: completed("queue", "pause", "d") == ["default"], "the name of the queue")
+    assert completed("manager", "drain", "") == ["manager"]
+    assert "dead" in completed("job", "list", "--state", "d")
+    monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "tcp://127.0.0.1:1")
+    assert completed("queue", "pause", "d") == []
+    monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "nonsense")
+    assert completed("queue", "pause", "d") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(line: Line, shell: str) -> None:
+    ran = line.run("completion", shell)
+    assert ran.code == OK
+    assert "_EVENTMQ_COMPLETE" in ran.out
