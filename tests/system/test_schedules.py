@@ -14,7 +14,7 @@ import pytest
 from system_jobs import note
 
 from eventmq import schedule, unschedule
-from eventmq.cli.ending import FAILED, OK, USAGE, end
+from eventmq.cli.ending import NOT_FOUND, OK, USAGE, end
 from eventmq.cli.main import eventmq as command
 from eventmq.client.admin import Admin
 
@@ -188,7 +188,7 @@ def test_operators(system: System, capsys: pytest.CaptureFixture[str], monkeypat
     run(system, capsys, "schedule", "resume", "daily")
     run(system, capsys, "schedule", "remove", "daily")
     assert "daily" not in run(system, capsys, "schedules")
-    run(system, capsys, "schedule", "pause", "daily", code=FAILED)
+    run(system, capsys, "schedule", "pause", "daily", code=NOT_FOUND)
     status = run(system, capsys, "status")
     assert "schedules total\t1" in status
     assert "schedules unassigned\t1" in status
