@@ -669,7 +669,7 @@ def test_rules_for_too_many_queues_are_refused(world: World, monkeypatch: pytest
         ("JOBS", {"limit": 0}, ">= 1"),
         ("JOBS", {"before": 1 << 63}, "<= "),
         ("JOBS", {"before": "x"}, "int"),
-        ("JOBS", {"ids": ["x"] * 501}, "length <= 500"),
+        ("JOBS", {"ids": ["x"] * 501}, "length <= 250"),
         ("JOBS", {"ids": "x"}, "array"),
         ("JOBS", {"queue": "q" * 201}, "length <= 200"),
         ("JOB", {}, "id"),

@@ -169,20 +169,20 @@ TURN_ANSWERS = 500
 QUESTIONS_MAX = 4_000
 """Questions that wait for their turn; a WAIT counts as one for each `TURN_ANSWERS` jobs. Those beyond are refused."""
 
-LIST_JOBS_MAX = 500
+LIST_JOBS_MAX = 250
 """Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
 
-COUNT_JOBS_MAX = 1_000
+COUNT_JOBS_MAX = 500
 """Jobs that one COUNT counts (about 2 ms)."""
 
-ACT_JOBS_MAX = 100
-"""Jobs that one REQUEUE or PURGE changes, and dead ones forgotten at once (about 4 ms, for their rows are large)."""
+ACT_JOBS_MAX = 40
+"""Jobs that one REQUEUE, PURGE or CANCEL changes, and dead ones forgotten at once (about 2 ms: rows are large)."""
 
 NEWEST = 1 << 62
 """Above every order of acceptance: where a list begins."""
 
-LIST_ROWS = 2_000
-"""Rows of the store that one such question looks at (about 2 ms)."""
+LIST_ROWS = 1_000
+"""Rows of the store that one such question looks at (about 1 ms)."""
 
 CLOCK_BACK_S = 60.0
 """A wall clock is set back by less than this: what was accepted this much later stands behind, whatever it said."""

@@ -250,7 +250,7 @@ class Core(ABC):
         if self.now >= self._next_sweep:
             policy = self.policy
             forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, policy.results_max, policy.dead_max)
-            worth_it = forgotten > limits.SWEEP_ROWS // 10
+            worth_it = forgotten >= limits.ACT_JOBS_MAX
             self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
 
     @property
