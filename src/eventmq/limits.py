@@ -187,6 +187,9 @@ LIST_ROWS = 1_000
 CLOCK_BACK_S = 60.0
 """A wall clock is set back by less than this: what was accepted this much later stands behind, whatever it said."""
 
+WHY_ROWS = 50
+"""What a WHY costs, in rows of the store: it looks at everything that runs (about 1 ms with 10,000 jobs)."""
+
 STALL_S = 0.25
 """A turn of the Router that comes later than planned by more than this is its own fault: peers get the time back."""
 

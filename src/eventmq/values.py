@@ -1,4 +1,4 @@
-"""What people write, as values: durations, switches, names, weighted queues.
+"""What people write, as values: durations, switches, names, weighted queues; and numbers as people read them.
 
 Pure: text in, value out. Each function raises ValueError with what was expected ("a whole number from 1"), so
 that its caller can put in front where the text came from. Used for settings and for the options of a job.
@@ -63,6 +63,21 @@ def _duration_of_text(text: str) -> float:
     if not _SPANS.fullmatch(text):
         raise ValueError("a duration in seconds, or as 250ms, 10s, 5m, 1h30m, 2d")
     return sum(float(number) * UNIT_S[unit] for number, unit in _SPAN.findall(text))
+
+
+def some(count: int, what: str) -> str:
+    """A number of things, in words: `1 job`, `2 jobs`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it: `4.2 s`, `3 m 5 s`, `2 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    units = [unit for unit in ("d", "h", "m", "s") if seconds >= UNIT_S[unit]]
+    first, rest = divmod(seconds, UNIT_S[units[0]])
+    second = int(rest // UNIT_S[units[1]]) if len(units) > 1 else 0
+    return f"{first:.0f} {units[0]}" + (f" {second} {units[1]}" if second else "")
 
 
 def seconds(name: str, value: Any, error: type[Exception], most: float = float("inf")) -> float:

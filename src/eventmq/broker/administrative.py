@@ -44,6 +44,7 @@ QUESTIONS = {
     b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
     b"COUNT": Asked("count_jobs", Selection, limits.TURN_ANSWERS),
     b"JOB": Asked("show_job", OneJob),
+    b"WHY": Asked("why", OneJob, limits.WHY_ROWS),
     b"LOGS": Asked("show_logs", Logs),
     b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
     b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),

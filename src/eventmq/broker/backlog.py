@@ -144,6 +144,15 @@ class Backlog:
         self.head -= 1
         self.room.bytes -= len(job.payload)
 
+    def ahead(self, job: Job) -> tuple[int, bool]:
+        """How many waiting jobs are served before this one; of one that is only in the store, those in memory. And
+        whether these are all."""
+        rank, seq = key(job)
+        if self.edge is not None and (rank, seq) >= self.edge:
+            return self.head, False
+        before = sum(len(self.lanes[other]) for other in self.ranks if other < rank)
+        return before + bisect_left(self.lanes.get(rank, ()), seq, key=_seq), True
+
     @property
     def wants_page(self) -> bool:
         """Whether the head has become short while the store holds more."""

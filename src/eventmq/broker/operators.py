@@ -19,6 +19,7 @@ from eventmq.broker.lifecycle import CANCELLED, TERMINAL, TRANSITIONS
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.pool import PeerId
 from eventmq.broker.selections import LIVE, Selections, listed
+from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
 from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Schedules, Selection, params_of
@@ -84,6 +85,10 @@ class Operators(Selections):
             "value": _plain(v2.unpack, record.value) if record.value else None,
             "kept_until": record.expires or None,
         }
+
+    def why(self, params: OneJob) -> dict[str, Any]:
+        """Why one job is where it is."""
+        return why(self, params.id, self.ledger.find([params.id]).get(params.id))
 
     def requeue(self, selection: Selection) -> dict[str, Any]:
         """Some jobs that have ended wait again."""

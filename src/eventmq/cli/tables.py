@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from eventmq.cli.ending import OK
-from eventmq.values import UNIT_S
+from eventmq.values import some as some
+from eventmq.values import span as span
 
 TIMES = frozenset(
     ("created", "due", "started", "finished", "kept_until", "at", "first", "last", "next", "anchor", "since", "until")
@@ -175,11 +176,6 @@ def _show_rich(table: Table) -> None:
 # ---- words ---------------------------------------------------------------------------------------------
 
 
-def some(count: int, what: str) -> str:
-    """A number of things, in words: `1 job`, `2 jobs`."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
 def iso(at: float) -> str:
     """A wall time in ISO 8601: `2026-11-24T11:00:00.000Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -188,13 +184,3 @@ def iso(at: float) -> str:
 def relative(at: float, now: float) -> str:
     """A wall time as people say it: `3 m 5 s ago`, `in 10.0 s`."""
     return f"in {span(at - now)}" if at > now else f"{span(now - at)} ago"
-
-
-def span(seconds: float) -> str:
-    """A length of time as people say it: `4.2 s`, `3 m 5 s`, `2 d 4 h`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    units = [unit for unit in ("d", "h", "m", "s") if seconds >= UNIT_S[unit]]
-    first, rest = divmod(seconds, UNIT_S[units[0]])
-    second = int(rest // UNIT_S[units[1]]) if len(units) > 1 else 0
-    return f"{first:.0f} {units[0]}" + (f" {second} {units[1]}" if second else "")

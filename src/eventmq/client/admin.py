@@ -81,6 +81,20 @@ class ShownQueue(TypedDict):
     jobs_max: int | None
 
 
+class Why(TypedDict):
+    """Why a job is where it is.
+
+    `state` is one of a job's, or `unknown`; `reason` one word out of the table in `docs/protocol.md`, 3.4; `text` the
+    sentence for people; `details` the numbers and names in it.
+    """
+
+    id: str
+    state: str
+    reason: str
+    text: str
+    details: dict[str, Any]
+
+
 class Count(NamedTuple):
     """How many jobs are selected.
 
@@ -183,6 +197,11 @@ class Admin:
     def job(self, id: str) -> dict[str, Any] | None:
         """Everything about one job, arguments and value included; None = there is no such job."""
         answer: dict[str, Any] | None = self.ask("JOB", id=id)
+        return answer
+
+    def why(self, id: str) -> Why:
+        """Why a job is where it is: what it waits for, where it runs, how it ended."""
+        answer: Why = self.ask("WHY", id=id)
         return answer
 
     def logs(self, id: str, after: int = 0) -> LogPage:
