@@ -54,6 +54,7 @@ class JobManager:
             settings.least_level,
             settings.global_timeout,
             settings.log_format,
+            settings.otel_parent == "parent",
         )
         host, pid = socket.gethostname(), os.getpid()
         about = {"host": host, "pid": pid, "workers": settings.concurrent_jobs}

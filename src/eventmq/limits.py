@@ -47,8 +47,11 @@ CREDIT_MAX = 10_000
 ABOUT_BYTES_MAX = 4_096
 """What a manager may tell of itself in INFORM, encoded."""
 
-OPTIONS_BYTES_MAX = 1_024
+OPTIONS_BYTES_MAX = 2_048
 """Options of one job, encoded."""
+
+HEADERS_BYTES_MAX = 1_024
+"""Those headers of them in which a trace travels; of more only `traceparent` does."""
 
 WAITS_PER_CLIENT_MAX = 100_000
 """Jobs whose outcome one client may await at a time."""

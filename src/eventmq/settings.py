@@ -183,6 +183,13 @@ class Settings:
     heartbeat_timeout: float = _setting(
         values.duration, limits.SILENCE_S, _ALL, "Silence after which the Router gives a peer up."
     )
+    otel_parent: str = _setting(
+        values.choice("parent", "link"),
+        "parent",
+        "jobmanager",
+        "Spans of jobs: part of the trace that sent them, or a link to it.",
+    )
+    otel_create: bool = _setting(values.switch, True, "", "A span for each job of a batch, besides that of the batch.")
     log_format: str = _setting(
         values.choice("text", "json"), "text", _ALL, "Form of the log: text, or json: one object a line."
     )

@@ -14,7 +14,7 @@ from typing import Any
 from eventmq import limits
 from eventmq.broker.backlog import Backlog
 from eventmq.broker.operators import Operators
-from eventmq.protocol.v2 import options_of
+from eventmq.protocol.v2 import ready_at
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the buckets for what the Router itself does, seconds; the last bucket has none."""
@@ -111,13 +111,7 @@ def _queues(router: Operators) -> dict[str, dict[str, float]]:
 def _oldest_s(backlog: Backlog, wall: float) -> float:
     """How long the job that has waited longest has, of those at the head of each priority."""
     firsts = (lane[0] for lane in backlog.lanes.values() if lane)
-    since = min((max(job.created, _due(job.created, job.options)) for job in firsts), default=wall)
-    return max(0.0, wall - since)
-
-
-def _due(created: float, packed: bytes) -> float:
-    options = options_of(packed)
-    return options.due or created + options.delay_s
+    return max(0.0, wall - min(map(ready_at, firsts), default=wall))
 
 
 def _schedules(router: Operators) -> list[tuple[str, float, float, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
-from eventmq.client import default, local
+from eventmq.client import default, local, tracing
 from eventmq.client.call import message_of, messages_of, named
 from eventmq.client.handles import JobHandle, JobHandles
 from eventmq.client.jobs import Job
@@ -83,7 +83,8 @@ def _send(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions
     if client is None:
         default.warn_in_place(USER)
         return [JobHandle.ended(local.run(message, job), job) for message in messages]
-    existing = client.submit(messages, options.block_for_s)
+    with tracing.sending(messages, client.broker_addr):
+        existing = client.submit(messages, options.block_for_s)
     return [JobHandle.of(message, job, client, existing) for message in messages]
 
 
@@ -92,5 +93,6 @@ async def _asend(messages: list[v2.Job], job: Job[Any, Any] | None, options: Job
     if client is None:
         default.warn_in_place(USER)
         return [JobHandle.ended(await local.arun(message, job), job) for message in messages]
-    existing = await client.asubmit(messages, options.block_for_s)
+    with tracing.sending(messages, client.broker_addr):
+        existing = await client.asubmit(messages, options.block_for_s)
     return [JobHandle.of(message, job, client, existing) for message in messages]

@@ -13,6 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from eventmq.client import tracing
 from eventmq.client.jobs import Job
 from eventmq.protocol import v2
 from eventmq.workers.execute import Executor
@@ -45,7 +46,7 @@ def _run(message: v2.Job, job: Job[Any, Any] | None) -> v2.Result:
         resolver.known[message.name] = Target(job.fn, _owner(job), job.signature)
     executor = Executor(resolver)
     try:
-        ending = executor.run(message)
+        ending = tracing.around(executor.run)(message)
     finally:
         executor.close()
     failure = ending.failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
-from eventmq.client import default, ids
+from eventmq.client import default, ids, tracing
 from eventmq.client.call import named
 from eventmq.client.jobs import Job
 from eventmq.client.options import Given
@@ -110,6 +110,7 @@ def _made(target: Target, when: Rule | None, args: Args, kwargs: Kwargs, given: 
         raise InvalidSchedule(f"{message.name}: overlap and unique exclude each other")
     if not isinstance(name, str) or len(name) > NAME_CHARS_MAX:
         raise InvalidSchedule(f"name is {name!r}, expected text of at most {NAME_CHARS_MAX} characters")
+    tracing.inject(message)
     return Schedule(name or call_key(message.name, message.payload), ids.new_id(), rule, message)
 
 

@@ -31,6 +31,7 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
         on_conflict: Another job is in its way: that one stands for it (`existing`), it is refused (`raise`), or that
             one is cancelled (`replace`).
         schedule: The schedule of which it is a run; the Router says so.
+        headers: What travels with the job for others than us, by name: `traceparent`, `tracestate`, `baggage`.
         soft_timeout_s: `SoftTimeout` is raised in the job when it has run this long; 0 = never. None: never.
     """
 
@@ -53,3 +54,4 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, fr
     on_conflict: Literal["existing", "replace", "raise"] = "existing"
     schedule: str = ""
     soft_timeout_s: float | None = None
+    headers: dict[str, str] | None = None

@@ -345,6 +345,17 @@ def options_of(packed: bytes) -> Options:
     return decode(packed, Options) if packed else Options()
 
 
+def with_headers(packed: bytes, headers: dict[str, str]) -> bytes:
+    """Packed options with these headers."""
+    return pack_options(msgspec.structs.replace(options_of(packed), headers=headers))
+
+
+def ready_at(job: Job) -> float:
+    """Wall time from which a job waits for its first attempt."""
+    options = options_of(job.options)
+    return max(job.created, options.due or job.created + options.delay_s)
+
+
 def pack_options(options: Options) -> bytes:
     """Options as a job carries them: what is not default, and nothing at all when everything is."""
     fields = zip(Options.__struct_fields__, Options.__struct_defaults__, strict=True)

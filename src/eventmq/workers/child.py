@@ -26,6 +26,7 @@ import traceback
 from collections import deque
 
 from eventmq import limits, logs
+from eventmq.client import tracing
 from eventmq.protocol import v2
 from eventmq.protocol.scheduling import Declared
 from eventmq.workers import context, messages
@@ -94,7 +95,7 @@ class Worker:
     # ---- main thread ---------------------------------------------------------------------------
 
     def _run_jobs(self) -> None:
-        jobs, board, run = self._jobs, self._board, self._executor.run
+        jobs, board, run = self._jobs, self._board, tracing.around(self._executor.run)
         now = self._flushed = time.monotonic()
         while jobs:
             try:
@@ -165,6 +166,7 @@ class Worker:
         for command in map(messages.decode_command, commands):
             match command:
                 case messages.Run(jobs):
+                    tracing.received(jobs)
                     self._jobs.extend(jobs)
                 case messages.Return():
                     self._give_back()
@@ -256,6 +258,7 @@ def die_with(manager_pid: int) -> None:
 def prepare(setup: messages.Setup) -> tuple[Executor, list[Declared]]:
     """Import what the user's jobs need and call the setup function; raises whatever that raises."""
     sys.path[:] = setup.path
+    tracing.parent = setup.otel_parent
     logs.setup(setup.log_level, setup.log_format, context.about)
     declared = import_modules(setup.modules)
     if setup.subprocess_setup_func:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from eventmq import limits
+from eventmq.client import tracing
 from eventmq.protocol import arguments, v2
 
 running: ContextVar[v2.Job | None] = ContextVar("eventmq_job", default=None)
@@ -103,4 +104,12 @@ def about() -> dict[str, str | int]:
     job = running.get()
     if job is None:
         return {}
-    return {"job_id": job.id, "job_name": job.name, "queue": job.queue, "attempt": job.attempt}
+    said: dict[str, str | int] = {
+        "job_id": job.id,
+        "job_name": job.name,
+        "queue": job.queue,
+        "attempt": job.attempt,
+    }
+    if trace_id := tracing.trace_id(job):
+        said["trace_id"] = trace_id
+    return said

@@ -30,6 +30,7 @@ class Setup(msgspec.Struct, array_like=True, tag="setup"):
     log_level: str = "INFO"
     job_timeout_s: float = 0.0
     log_format: str = "text"
+    otel_parent: bool = True
 
 
 class Run(msgspec.Struct, array_like=True, tag="run", gc=False):

@@ -237,6 +237,17 @@ def close_race(seconds: float) -> str:
     return "done"
 
 
+@job(retries=1)
+def falter() -> int:
+    """Logs which attempt it is; the first one fails."""
+    now = current_job()
+    assert now is not None
+    logging.getLogger("shop").info("attempt %d", now.attempt)
+    if now.attempt == 1:
+        raise ValueError("not yet")
+    return now.attempt
+
+
 @job
 def recount(gate: str, lines: int) -> int:
     """Says how far it is, logs so many lines, waits for the gate, logs one more."""
