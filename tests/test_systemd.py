@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from eventmq.cli.main import eventmq
+from eventmq.limits import LIVE_S
 from eventmq.net.systemd import Service
+from eventmq.settings import table
+
+UNITS = Path(__file__).parent.parent / "contrib/systemd"
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -77,3 +84,20 @@ def test_outside_of_a_service_nothing_happens() -> None:
 def test_a_socket_that_is_not_there_ends_nobody(caplog: pytest.LogCaptureFixture) -> None:
     Service({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready(0.0)
     assert "systemd cannot be told" in caplog.text
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.iterdir()), ids=lambda unit: unit.name)
+def test_the_units_start_what_there_is_and_are_told_that_it_is_ready(unit: Path) -> None:
+    parsed = configparser.ConfigParser(strict=False, interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.read(unit)
+    service = parsed["Service"]
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) > LIVE_S
+    program, verb, *flags = service["ExecStart"].split()
+    assert Path(program).name == "eventmq"
+    known = {name for parameter in eventmq.commands[verb].params for name in parameter.opts}
+    assert {flag for flag in flags if flag.startswith("-")} <= known
+    named = {variable.removeprefix("EVENTMQ_").lower() for variable in re.findall(r"EVENTMQ_\w+", unit.read_text())}
+    assert named <= {row.name for row in table()}
+    assert unit.name in (UNITS.parent.parent / "docs/operations.md").read_text()
