@@ -136,6 +136,53 @@ def test_exit_codes(line: Line, words: str, code: int, said: str) -> None:
     assert "Traceback" not in ran.err
 
 
+# ---- jobs, one or all that fit ------------------------------------------------------------------------------
+
+
+def test_all_that_fit_are_counted_and_acted_on(line: Line) -> None:
+    handles = complain.options(queue="default").map([(n,) for n in range(20, 25)])
+    until(lambda: all(handle.status == "dead" for handle in handles), "all are dead")
+    query = ["state:dead", f"error:{'x' * 20}", "name:system_jobs.complain", "since:1h"]
+    assert len(line.run("job", "list", *query, "-o", "id").out.splitlines()) == 5
+    assert line.run("job", "list", *query, "arg.0:22", "-o", "id").out == f"{handles[2]}\n"
+    assert line.run("job", "list", handles[1], "-o", "id").out == f"{handles[1]}\n"
+
+    ran = line.run("job", "retry", *query)
+    assert ran.code == USAGE
+    assert "nobody to ask; add --yes, or --dry-run" in ran.err
+    asked = line.run("job", "requeue", *query, "--dry-run")
+    assert asked.out.startswith("5 jobs: state:dead name:system_jobs.complain error:xxxxx")
+    assert [handle.info()["attempt"] for handle in handles] == [1] * 5
+    assert line.run("job", "retry", *query, "arg.0:23", "--yes").out == "requeued 1 job\n"
+    until(lambda: handles[3].info()["attempt"] == 2 and handles[3].status == "dead", "it is dead again")
+    assert line.json("job", "delete", handles[0], handles[3]) == {"purged": 2}
+    assert line.run("job", "purge", *query, "--yes").out == "purged 3 jobs\n"
+
+
+def test_jobs_that_wait_are_called_off_by_a_query(line: Line) -> None:
+    double.options(queue="nobody").map([(n,) for n in range(3)])
+    later = double.options(queue="nobody", countdown=600).delay(1)
+    assert line.run("job", "cancel", "queue:nobody", "arg.0:2", "--yes").out == "cancelled 1 job\n"
+    assert line.run("queue", "purge", "nobody", "--dry-run").out == "3 jobs: state:waiting,delayed queue:nobody\n"
+    assert line.run("queue", "purge", "nobody", "--yes").out == "cancelled 3 jobs\n"
+    assert later.status == "cancelled"
+
+
+def test_a_job_is_handed_in_again_with_other_arguments(line: Line) -> None:
+    first = double.options(timeout=77, unique="one", priority=3).delay(4)
+    assert first.result(20) == 8
+    again = line.run("job", "again", first).out.strip()
+    assert again != first
+    assert line.run("result", again, "--wait").out == "8\n"
+    other = line.run("job", "again", first, "--args", "[]", "--kwargs", '{"number": 6}').out.strip()
+    assert line.run("result", other, "--wait").out == "12\n"
+    told = line.json("job", "show", other)
+    assert isinstance(told, dict)
+    assert (told["options"], told["priority"], told["unique"]) == ({"timeout_s": 77.0}, 3, None)
+    assert line.run("job", "again", "nobody").code == NOT_FOUND
+    assert line.run("job", "again", first, "--args", "{}").code == USAGE
+
+
 # ---- forms ----------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +329,10 @@ def test_words_and_names_are_completed(line: Line, monkeypatch: pytest.MonkeyPat
     until(lambda: completed("queue", "pause", "d") == ["default"], "the name of the queue")
     assert completed("manager", "drain", "") == ["manager"]
     assert "dead" in completed("job", "list", "--state", "d")
+    assert completed("job", "list", "st") == ["state:"]
+    assert completed("job", "list", "state:dead,l") == ["state:dead,lost"]
+    assert completed("job", "requeue", "queue:de") == ["queue:default"]
+    assert completed("job", "list", "error:x") == []
     monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "tcp://127.0.0.1:1")
     assert completed("queue", "pause", "d") == []
     monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "nonsense")

@@ -67,12 +67,12 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     asked: list[str] = []
-    monkeypatch.setattr(job_verbs.click, "confirm", lambda text: asked.append(text) or len(asked) > 1)
+    monkeypatch.setattr(job_verbs.click, "confirm", lambda text, err: asked.append(text) or len(asked) > 1)
     assert run(system, capsys, "job", "purge", "--queue", "default", code=FAILED) == "Nothing was changed.\n"
     assert run(system, capsys, "job", "requeue", "--error", "xxx", "--json") == '{\n  "requeued": 698\n}\n'
     assert asked == [
-        "Forget 700 jobs: all jobs with state 'dead', queue 'default'?",
-        "Requeue 698 jobs: all jobs with state 'dead', error 'xxx'?",
+        "Forget 700 jobs: state:dead queue:default?",
+        "Requeue 698 jobs: state:dead error:xxx?",
     ]
     until(lambda: system.count("dead") == 701 + 698, "they are dead again")
     monkeypatch.undo()
@@ -125,7 +125,7 @@ def test_a_queue_is_paused_over_a_restart_drained_bound_and_purged(
 def test_jobs_are_called_off_by_id(system: System, admin: Admin, capsys: pytest.CaptureFixture[str]) -> None:
     handle = double.delay(1)
     assert run(system, capsys, "job", "cancel", handle).splitlines()[1] == f"{handle}\tcancelled"
-    assert "nobody\tunknown" in run(system, capsys, "job", "cancel", "nobody", handle, code=FAILED)
+    assert "nobody\tunknown" in run(system, capsys, "job", "cancel", "nobody", handle, code=NOT_FOUND)
 
 
 def test_the_client_goes_through_more_ids_than_one_question_has(system: System, admin: Admin) -> None:

@@ -57,6 +57,28 @@ def _ask(context: click.Context, question: Question) -> Iterable[str]:
         return list(question(admin))
 
 
+def words(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a word of the query language: its field, and behind that states and names."""
+    from eventmq.client.query import WORDS
+
+    field, colon, value = incomplete.partition(":")
+    if not colon:
+        return [f"{each}:" for each in WORDS if each.startswith(field) and not each.endswith(".")]
+    known = OF_WORDS.get(field)
+    *before, last = value.split(",")
+    found = known(context, parameter, last) if known is not None else []
+    return [f"{field}:{','.join([*before, each])}" for each in found]
+
+
+def _states(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from eventmq.protocol.administration import STATES
+
+    return [state for state in STATES if state.startswith(incomplete)]
+
+
 queues = names(lambda admin: admin.queues())
 managers = names(lambda admin: [each["name"] for each in admin.ask("WORKERS")["connected_workers"].values()])
 schedules = names(lambda admin: [each["id"] for each in admin.schedules()])
+
+OF_WORDS: dict[str, Completer] = {"state": _states, "queue": queues, "worker": managers}
+"""Words of the query language, by what completes them."""

@@ -12,9 +12,9 @@ import click
 from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli.ask import streams
 from eventmq.cli.flags import verb
+from eventmq.cli.job import known
 from eventmq.cli.tables import Said, iso, printable, some
 from eventmq.client.admin import Admin, LoggedLine
-from eventmq.errors import JobNotFound
 
 ASK_AGAIN_S = 0.5
 """Time between two looks while one follows: about as quick as what is looked for arrives."""
@@ -35,10 +35,7 @@ def logs(admin: Admin, id: str, follow: bool) -> Iterator[Said]:
     """
     after, state = 0, ""
     while state not in TERMINAL:
-        job = admin.job(id)
-        if job is None:
-            raise JobNotFound(f"there is no job {id}: never accepted, forgotten since, or purged", id)
-        state = job["state"]
+        state = known(id, admin.job(id))["state"]
         page = admin.logs(id, after)
         if page.missed:
             note(f"{some(page.missed, 'line')} before these are not kept any more")

@@ -1,37 +1,58 @@
 """The verbs `eventmq job …`: ask the Router, act through it, and tell what came of it.
 
-An act on jobs that nobody has named one by one states their number and asks first, and shows the number as it goes.
+Jobs are selected in the query language (`client/query.py`); flags are words of it. An act on jobs that nobody has named
+one by one counts them, states their number and asks first, does it to no others, and shows how far it is.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import click
 
+from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
-from eventmq.cli.ending import FAILED, OK, Mistake
-from eventmq.cli.flags import HELP, InOrder, options
+from eventmq.cli.ending import FAILED, NOT_FOUND, OK, Mistake
+from eventmq.cli.enqueue import json_as, sending
+from eventmq.cli.flags import HELP, InOrder, frontend, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
 from eventmq.client.admin import Admin, Count, ListedJob
+from eventmq.client.query import WORDS, QueryError, parse, text_of
 from eventmq.errors import JobNotFound
-from eventmq.limits import LIST_JOBS_MAX, NEWEST
+from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import STATES, Selection
 
+FLAGS = {
+    "queue": "Jobs of this queue only.",
+    "name": "Jobs that call this only: module.function.",
+    "worker": "Jobs that this job manager runs, or ran last.",
+    "error": "Jobs with this in their failure's type or message only.",
+    "since": "Accepted in the last 2h, or since 2026-11-01T12:00Z.",
+    "until": "Accepted more than 2h ago, or before 2026-11-01T12:00Z.",
+}
+"""Words of the query language that are flags, too."""
+
 filters = options(
-    click.option("--queue", metavar="NAME", default="", help="Jobs of this queue only."),
-    click.option("--name", metavar="CALL", default="", help="Jobs that call this only: module.function."),
-    click.option("--error", metavar="TEXT", default="", help="Jobs with this in their failure's type or message only."),
+    *(
+        click.option(f"--{name}", metavar="TEXT", help=help, shell_complete=completion.OF_WORDS.get(name))
+        for name, help in FLAGS.items()
+    )
 )
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
+yes = options(
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--dry-run", is_flag=True, help="Only say how many jobs it would be."),
+)
+words = click.argument("words", nargs=-1, metavar="[WORD]...", shell_complete=completion.words)
 
 verbs = InOrder(**HELP)
 
 
-def _state(states: tuple[str, ...], help: str) -> Callable[[Any], Any]:
+def _state(states: Sequence[str], help: str) -> Callable[[Any], Any]:
     return click.option("--state", "states", type=click.Choice(states), multiple=True, help=help)
 
 
@@ -39,19 +60,26 @@ def _state(states: tuple[str, ...], help: str) -> Callable[[Any], Any]:
 
 
 @verbs.command("list", **HELP)
+@words
 @_state(STATES, "Jobs in this state only; may be given several times.")
 @filters
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Jobs to list at most.")
 @shows
-def list_(admin: Admin, limit: int, **filters: Any) -> Told:
-    """List jobs, newest first. All filters have to fit.
+def list_(admin: Admin, words: Sequence[str], limit: int, **flags: Any) -> Told:
+    """List jobs, newest first: those for which all words hold.
+
+    Words are state: queue: name: worker: error: id: since: until: arg.NAME: as below, or flags. A word without a colon
+    is an id, or what the job calls.
 
     \b
-    eventmq job list --state dead                          what failed for good
-    eventmq job list --state dead --error ConnectionError  … because of the network
-    eventmq job list --queue email --limit 1000 --json     for a program
+    eventmq job list state:dead,lost since:2h              what failed for good lately
+    eventmq job list state:dead error:ConnectionError      … because of the network
+    eventmq job list queue:email arg.user_id:42            whose argument user_id is 42
+    eventmq job list shop.tasks.send "error:no such user"
+    eventmq job list --queue email --limit 1000 -o jsonl   for a program
+    eventmq job list state:running --watch 2
     """
-    selection = _selection((), filters, ())
+    selection = _selected(words, flags)
     selection.limit = min(limit, LIST_JOBS_MAX)
     jobs = list(islice(admin.jobs(selection), limit))
     columns = ("id", "state", "queue", "name", "attempt", "since", "error")
@@ -68,35 +96,48 @@ def _row(job: ListedJob) -> tuple[Any, ...]:
 @click.argument("id")
 @shows
 def show(admin: Admin, id: str) -> Told:
-    """Show everything about one job: arguments, times, value, failure with its traceback.
+    """Show everything about one job: arguments, times, progress, value, failure with its traceback.
 
     \b
     eventmq job show 019be0a7c1e27b60b8d2f3b0c4c1a9d5
     """
-    told = admin.job(id)
+    told = known(id, admin.job(id))
+    failure = told["failure"] or {}
+    facts_of = {what: value for what, value in told.items() if what != "failure"}
+    facts_of |= {f"failure {what}": failure[what] for what in ("type", "message") if failure}
+    return Told(told, facts("Job", facts_of), failure.get("traceback", ""))
+
+
+def known(id: str, told: Any) -> Any:
+    """What was told of a job.
+
+    Raises:
+        JobNotFound: Nothing.
+    """
     if told is None:
         raise JobNotFound(f"there is no job {id}: never accepted, forgotten since, or purged", id)
-    failure = told["failure"] or {}
-    known = {what: value for what, value in told.items() if what != "failure"}
-    known |= {f"failure {what}": failure[what] for what in ("type", "message") if failure}
-    return Told(told, facts("Job", known), failure.get("traceback", ""))
+    return told
 
 
 @verbs.command(**HELP)
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("id")
+@click.option("--args", metavar="JSON", help="Positional arguments instead of its own, as a list.")
+@click.option("--kwargs", metavar="JSON", help="Named arguments instead of its own, as an object.")
+@frontend
 @asks
-def cancel(admin: Admin, ids: tuple[str, ...]) -> Told:
-    """Call jobs off: what waits does not run, and what runs is stopped.
-
-    It does not wait for that: `stopping` is a job that runs and is told to stop. It does not count any more, and is
-    killed if it has not stopped within 5 s.
+def again(admin: Admin, id: str, args: str | None, kwargs: str | None, scheduler_addr: str | None) -> Told:
+    """Hand in a new job like one that is there, perhaps with other arguments. That one stays as it is.
 
     \b
-    eventmq job cancel 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job again 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job again 019be0a7c1e27b60b8d2f3b0c4c1a9d5 --kwargs '{"width": 400}'
     """
-    told = admin.cancel_named(list(ids))
-    table = Table("Jobs", ("id", "what became of it"), list(told.items()))
-    return Told(told, table, code=FAILED if "unknown" in told.values() else OK)
+    from eventmq.client.enqueue import again
+
+    sending(click.get_current_context().params["config"], scheduler_addr)
+    given = (json_as(f"--{n}", t, k) if t else None for n, t, k in (("args", args, list), ("kwargs", kwargs, dict)))
+    handle = again(known(id, admin.job(id)), *given)
+    return Told({"id": str(handle)}, text=handle)
 
 
 # ---- many -------------------------------------------------------------------------------------------------
@@ -109,90 +150,136 @@ class Act(NamedTuple):
         question: As in `Requeue 12 jobs?`.
         done: As in `requeued 12 jobs`; in JSON, the key of the number.
         method: What does it.
+        states: Of which jobs, if nobody says so and names none.
     """
 
     question: str
     done: str
     method: Callable[..., int]
+    states: tuple[str, ...] = ("dead",)
 
 
 REQUEUE = Act("Requeue", "requeued", Admin.requeue)
 PURGE = Act("Forget", "purged", Admin.purge)
-CALL_OFF = Act("Cancel", "cancelled", Admin.cancel)
+CALL_OFF = Act("Cancel", "cancelled", Admin.cancel, ("waiting", "delayed"))
 
 
 @verbs.command(**HELP)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@words
 @_state(("dead", "lost", "expired"), "Default: dead.")
 @filters
 @yes
 @asks
-def requeue(admin: Admin, ids: tuple[str, ...], yes: bool, **filters: Any) -> Told:
-    """Let jobs that died, were lost or expired wait again: those with these IDs, or all that fit.
+def requeue(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
+    """Let jobs that died, were lost or expired wait again: those with these ids, or all for which all words hold.
 
-    Each keeps its id and has all its retries before it again.
+    Each keeps its id and has all its retries before it again. Words are those of `eventmq job list`; one without a
+    colon is an id.
 
     \b
     eventmq job requeue 019be0a7c1e27b60b8d2f3b0c4c1a9d5
-    eventmq job requeue --queue email --error ConnectionError
+    eventmq job requeue queue:email error:ConnectionError
+    eventmq job requeue state:dead,lost since:1d --dry-run
     eventmq job requeue --name shop.tasks.charge --yes
     """
-    return act(admin, REQUEUE, ids, filters, yes)
+    return act(admin, REQUEUE, words, flags, yes, dry_run)
 
 
 @verbs.command(**HELP)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@words
 @_state(STATES[3:], "Default: dead.")
 @filters
 @yes
 @asks
-def purge(admin: Admin, ids: tuple[str, ...], yes: bool, **filters: Any) -> Told:
-    """Forget jobs that have ended, for good: those with these IDs, or all that fit.
+def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
+    """Forget jobs that have ended, for good: those with these ids, or all for which all words hold.
 
     \b
     eventmq job purge 019be0a7c1e27b60b8d2f3b0c4c1a9d5
-    eventmq job purge --queue email --error "no such user"
+    eventmq job purge queue:email "error:no such user"
     eventmq job purge --state cancelled --yes
     """
-    return act(admin, PURGE, ids, filters, yes)
+    return act(admin, PURGE, words, flags, yes, dry_run)
 
 
-def act(admin: Admin, what: Act, ids: Sequence[str], filters: Mapping[str, Any], yes: bool) -> Told:
-    """Does something to the jobs with these ids, or to all that fit, after asking.
+@verbs.command(**HELP)
+@click.argument("words", nargs=-1, required=True, metavar="WORD...", shell_complete=completion.words)
+@_state(STATES[:3], "Default: waiting and delayed.")
+@filters
+@yes
+@asks
+def cancel(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
+    """Call off jobs with these ids, or all for which all words hold: what waits does not run, what runs is stopped.
+
+    It does not wait for that: `stopping` is a job that runs and is told to stop. It does not count any more, and is
+    killed if it has not stopped within 5 s.
+
+    \b
+    eventmq job cancel 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job cancel queue:email since:10m
+    eventmq job cancel state:running worker:host-4711 --yes
+    """
+    selection = _selected(words, flags, CALL_OFF)
+    if selection.ids is None or dry_run:
+        return act(admin, CALL_OFF, words, flags, yes, dry_run)
+    told = admin.cancel_named(selection.ids)
+    table = Table("Jobs", ("id", "what became of it"), list(told.items()))
+    return Told(told, table, code=NOT_FOUND if "unknown" in told.values() else OK)
+
+
+def act(
+    admin: Admin, what: Act, words: Sequence[str], flags: dict[str, Any], yes: bool = False, dry_run: bool = False
+) -> Told:
+    """Does something to the jobs with these ids, or to all for which the words hold, after counting and asking.
 
     Raises:
         Mistake: There is nobody to ask.
     """
-    selection = _selection(ids, filters, ("dead",))
-    count = Count(NEWEST, NEWEST)
-    if not ids and not yes:
-        if not sys.stdin.isatty():
-            instead = "" if what is CALL_OFF else ", or name ids"
-            raise Mistake(f"this concerns {_named(filters, selection)}, and there is nobody to ask; add --yes{instead}")
-        count = admin.count(selection)
-        if not click.confirm(f"{what.question} {some(count.jobs, 'job')}: {_named(filters, selection)}?"):
-            return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
-    selection.before = count.newest
-    done = what.method(admin, selection, _going(what.done) if sys.stderr.isatty() else None, count.jobs)
-    left = max(len(set(ids)) - done, 0)
+    selection = _selected(words, flags, what)
+    named, asked = selection.ids, text_of(selection)
+    if named is None and not (yes or dry_run or sys.stdin.isatty()):
+        raise Mistake(f"this concerns all jobs with {asked}, and there is nobody to ask; add --yes, or --dry-run")
+    count = Count(len(set(named)), selection.before or 0) if named and not dry_run else admin.count(selection)
+    if dry_run:
+        return Told({what.done: 0, "selected": count.jobs}, text=f"{some(count.jobs, 'job')}: {asked}")
+    if not (named or yes or click.confirm(f"{what.question} {some(count.jobs, 'job')}: {asked}?", err=True)):
+        return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
+    if not named:
+        selection.before = count.newest
+    done = what.method(admin, selection, _going(what.done, count.jobs), count.jobs)
+    left = max(count.jobs - done, 0) if named else 0
     text = f"{what.done} {some(done, 'job')}" + (f"; not {left:,}, unknown or in another state" if left else "")
     return Told({what.done: done}, text=text, code=FAILED if left else OK)
 
 
-def _named(filters: Mapping[str, Any], selection: Selection) -> str:
-    """A selection in words."""
-    state = " or ".join(selection.states)
-    given = {"state": state, **{name: value for name, value in filters.items() if value and name != "states"}}
-    return "all jobs with " + ", ".join(f"{name} {value!r}" for name, value in given.items())
+def _selected(words: Sequence[str], flags: dict[str, Any], what: Act | None = None) -> Selection:
+    """What words and flags select. Of an act a word without a field is an id, and it has states of its own.
+
+    Raises:
+        Mistake: They say nothing.
+    """
+    fielded = [word for word in words if what is None or _field_of(word) in WORDS]
+    ids = [word for word in words if word not in fielded]
+    fielded += [f"{name}:{value}" for name in FLAGS if (value := flags.get(name))]
+    fielded += [f"state:{','.join(states)}"] if (states := flags.get("states")) else []
+    try:
+        selection = parse(shlex.join(fielded), time.time())
+    except QueryError as error:
+        raise Mistake(str(error)) from None
+    if ids:
+        selection.ids = [*(selection.ids or ()), *ids]
+    if what is not None and not selection.states and selection.ids is None:
+        selection.states = list(what.states)
+    return selection
 
 
-def _selection(ids: Sequence[str], filters: Mapping[str, Any], states: Sequence[str]) -> Selection:
-    """What the flags select; `states` if they say no state and name no ids."""
-    given = {name: value for name, value in filters.items() if value}
-    said = given.pop("states", () if ids else states)
-    return Selection(states=list(said), ids=list(ids) or None, **given)
+def _field_of(word: str) -> str:
+    field, colon, _ = word.partition(":")
+    return "arg." if colon and field.startswith("arg.") else field if colon else ""
 
 
-def _going(done: str) -> Callable[[int], None]:
-    """Shows a number that grows, on a line that it takes away with the next one."""
-    return lambda count: print(f"{done} {some(count, 'job')} so far\r", end="", file=sys.stderr, flush=True)
+def _going(done: str, of: int) -> Callable[[int], None] | None:
+    """Shows a number that grows, on a line that it takes away with the next one; for people only."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda count: print(f"{done} {count:,} of {some(of, 'job')}\r", end="", file=sys.stderr, flush=True)

@@ -91,14 +91,15 @@ _say(
 @named
 @yes
 @asks
-def purge(admin: Admin, name: str, yes: bool) -> Told:
+def purge(admin: Admin, name: str, yes: bool, dry_run: bool) -> Told:
     """Cancel all that waits or is delayed in a queue. What runs goes on; dead jobs stay.
 
     \b
     eventmq queue purge email
-    eventmq job list --queue email --state cancelled       what that was
+    eventmq queue purge email --dry-run             how many that would be
+    eventmq job list queue:email state:cancelled    what that was
     """
-    return act(admin, CALL_OFF, (), {"states": ("waiting", "delayed"), "queue": name}, yes)
+    return act(admin, CALL_OFF, (), {"queue": name}, yes, dry_run)
 
 
 @verbs.command(**HELP)
