@@ -187,6 +187,8 @@ class Child:
         self.truth.look()
         if self.timeline.now - self._flushed >= FLUSH_S:
             self._flush(clear=True)
+            while self._commands:
+                self._obey(self._commands.popleft())
         self._begin_next()
 
     def _flush(self, clear: bool) -> None:

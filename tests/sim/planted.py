@@ -22,6 +22,7 @@ from eventmq.broker.outbox import Outbox
 from eventmq.broker.pool import Manager
 from eventmq.broker.stops import Stops
 from eventmq.client.exchange import Exchange
+from eventmq.protocol.v2 import Outcome
 from eventmq.workers.pool import Pool
 from eventmq.workers.session import NOTHING, News, SessionV2
 
@@ -346,6 +347,17 @@ def begun_and_returned(right: Method) -> Method:
         self.outcomes[:] = interrupted
 
     return on_cut
+
+
+@plant(Pool, "recall", "calm", managers=(2, 2), queues=("q0",), slow_share=0.8, slow_s=20.0)
+def recalled_and_run(right: Method) -> Method:
+    """A manager gives back what its workers have begun, too."""
+
+    def recall(self: Any) -> None:
+        jobs = [job for worker in self.workers.values() for job in worker.jobs.values()]
+        self.outcomes += [Outcome(job.id, job.lease, "returned") for job in jobs]
+
+    return recall
 
 
 @plant(Pool, "stop")

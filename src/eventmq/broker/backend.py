@@ -317,6 +317,8 @@ class Backend(Scheduling):
             elif self.now - manager.told >= self.beat_s(manager.wire):
                 self._tell(manager)
         self._give_up_1_0()
+        if not self.holding:
+            self._recall()
         self.stops.expire(self.now)
         if drained:
             self.clean_up_dead_workers()
@@ -331,6 +333,13 @@ class Backend(Scheduling):
             if manager.wire == 1 and timeout_s and self.now - since > timeout_s + limits.OVERDUE_1_0_S:
                 failure = Failure("eventmq.JobCrashed", "the job manager did not report it within its timeout")
                 self._settle(manager, [Outcome(job.id, job.lease, "crashed", b"", failure)])
+
+    def _recall(self) -> None:
+        """While a manager has nothing to do, full ones of its crew are asked for what has not begun, once a job."""
+        for manager in (each for crew in self.pool.crews.values() for each in crew.full()):
+            if manager.recalled < manager.sent and manager.wire == 2:
+                manager.recalled = manager.sent
+                self.outbox.send(BACKEND, manager.id, v2.encode(b"RECALL", v2.Empty()))
 
     def _any_1_0(self) -> bool:
         return any(manager.wire == 1 for manager in self.pool.managers.values())

@@ -54,6 +54,7 @@ class Manager:
         crew: Those that serve the same queues.
         limit: Jobs it has allowed us to send in this session.
         sent: Jobs sent in this session.
+        recalled: The same when it was asked last for what has not begun.
         heard: Monotonic time of its last frame.
         clock: Its own monotonic time in its last beat; it is told, so that it knows what we have heard.
         skew_s: How far its wall clock was ahead of ours in its last beat, with the time that this took.
@@ -67,7 +68,7 @@ class Manager:
 
     __slots__ = (
         "about", "clock", "crew", "draining", "finished", "heard", "id",
-        "incarnation", "informed", "limit", "sent", "skew_s", "suspect_since", "told", "wire",
+        "incarnation", "informed", "limit", "recalled", "sent", "skew_s", "suspect_since", "told", "wire",
     )  # fmt: skip
 
     def __init__(self, id: PeerId, wire: int, incarnation: Incarnation, crew: Crew, now: float) -> None:
@@ -76,7 +77,7 @@ class Manager:
         self.incarnation = incarnation
         self.crew = crew
         self.limit = 0
-        self.sent = 0
+        self.sent = self.recalled = 0
         self.heard = now
         self.clock = 0.0
         self.skew_s = 0.0
@@ -123,31 +124,34 @@ class Crew:
         fair: The weights share the slots instead of ranking the queues: the counting `Fair`, else None.
         turns: Which queue is next.
         members: All of them.
-        idle: Those with credit, least recently used first.
+        idle: Those with credit, least recently used first, and how much they have.
+        credit: The same together.
     """
 
-    __slots__ = ("fair", "idle", "members", "queues", "turns", "weights")
+    __slots__ = ("credit", "fair", "idle", "members", "queues", "turns", "weights")
 
     def __init__(self, queues: Queues, fair: bool = False) -> None:
         self.queues = queues
         self.members: dict[PeerId, Manager] = {}
-        self.idle: dict[Manager, None] = {}
+        self.idle: dict[Manager, int] = {}
+        self.credit = 0
         self.weights = {name: weight for weight, name in queues}
         self.fair = Fair(self.weights) if fair else None
         self.turns = self.fair or Ranked(self.weights)
 
     def rested(self, manager: Manager) -> None:
         """The manager's credit may have changed; it keeps its place in line, or joins at the end."""
-        if manager.credit:
-            self.idle.setdefault(manager)
+        credit = manager.credit
+        self.credit += credit - self.idle.get(manager, 0)
+        if credit:
+            self.idle[manager] = credit
         else:
             self.idle.pop(manager, None)
 
     def used(self, manager: Manager) -> None:
         """The manager was handed something: it goes to the end of the line."""
-        self.idle.pop(manager, None)
-        if manager.credit:
-            self.idle[manager] = None
+        self.credit -= self.idle.pop(manager, 0)
+        self.rested(manager)
 
     def next_idle(self) -> Manager | None:
         """The least recently used manager with credit."""
@@ -155,11 +159,15 @@ class Crew:
 
     def part(self, credit: int, waiting: int) -> int:
         """How many of a queue's `waiting` jobs the next manager gets, which has this credit: all it may have when there
-        is plenty, else an equal part; and one after the other while queues share."""
+        is plenty, else its part of all credit, for who has a worker busy for long has less; and one after the other
+        while queues share."""
         if self.fair is not None and self.fair.contested:
             return 1
-        idle = len(self.idle)
-        return credit if idle == 1 else max(1, min(credit, waiting // idle))
+        return max(1, min(credit, waiting * credit // self.credit))
+
+    def full(self) -> list[Manager]:
+        """Those without credit, while others have some and nothing to do."""
+        return [each for each in self.members.values() if each not in self.idle] if self.idle else []
 
     def slots(self) -> Iterator[PeerId]:
         """Free slots as the published API shows them: in the order in which they would be used."""
@@ -201,7 +209,7 @@ class Pool:
         crew = manager.crew
         del self.managers[manager.id]
         del crew.members[manager.id]
-        crew.idle.pop(manager, None)
+        crew.credit -= crew.idle.pop(manager, 0)
         if self.incarnations.get(manager.incarnation) is manager:
             del self.incarnations[manager.incarnation]
         if not crew.members:

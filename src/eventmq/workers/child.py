@@ -115,6 +115,7 @@ class Worker:
             now = ended
             if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
                 self._flush()
+                self._look_up()
                 now = time.monotonic()
 
     def _post(self, outcome: bytes) -> None:
@@ -173,6 +174,14 @@ class Worker:
                 case messages.Stop():
                     self._stopping = True
 
+    def _look_up(self) -> None:
+        """Obey what the manager has said meanwhile, unless the other thread does."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._obey(self._channel.receive(wait=False))
+            finally:
+                self._reading.release()
+
     def _give_back(self) -> None:
         leases = []
         while self._jobs:
@@ -211,11 +220,7 @@ class Worker:
             message = self._board.unsent()
             if message is not None:
                 self._channel.send(message)
-        if self._reading.acquire(blocking=False):
-            try:
-                self._obey(self._channel.receive(wait=False))
-            finally:
-                self._reading.release()
+        self._look_up()
         self._give_back()
 
     def _tell(self, now: float) -> None:

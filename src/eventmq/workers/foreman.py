@@ -110,6 +110,8 @@ class Foreman:
             self._pool.add(news.jobs, now)
         if news.unwanted:
             self._pool.stop(news.unwanted, now, news.grace_s, news.report)
+        if news.recall:
+            self._pool.recall()
         if news.leave and self._leave_at is None:  # the Router may repeat it; only people are in a hurry
             self.drain(now)
 

@@ -97,6 +97,14 @@ class Pool:
                 self._stops.order(mine, now, grace_s, report)
                 self.effects.append(Tell(key, messages.encode(messages.Return())))
 
+    def recall(self) -> None:
+        """Give back to the Router what has not begun."""
+        self._return_backlog()
+        for key, worker in self.workers.items():
+            if len(worker.jobs) > 1 and not worker.sentence:
+                worker.recalled = True
+                self.effects.append(Tell(key, messages.encode(messages.Return())))
+
     def capacity(self) -> int:
         """Jobs that may be here at a time."""
         if self.draining:
@@ -174,7 +182,7 @@ class Pool:
             finished[:] = [told for outcome in finished if (told := self._stops.settle(outcome)) is not None]
         worker.stuck = False
         if not jobs:
-            worker.alone = False
+            worker.alone = worker.recalled = False
 
     def _on_returned(self, worker: Worker, leases: list[int], now: float) -> None:
         jobs = [job for lease in leases if (job := worker.jobs.pop(lease, None)) is not None]
@@ -182,6 +190,9 @@ class Pool:
         worker.stuck = bool(worker.jobs)  # what it was to be stuck on may have ended meanwhile
         worker.alone = worker.alone and worker.stuck
         self._requeue(jobs, now)
+        if worker.recalled:
+            worker.recalled = False
+            self._return_backlog()
 
     def _requeue(self, jobs: list[Job], now: float) -> None:
         """Jobs that did not begin go first in line again."""
@@ -257,6 +268,8 @@ class Pool:
             job = worker.jobs.get(lease)
             if job is None or worker.sentence:
                 continue
+            if now - started >= limits.STUCK_S:
+                worker.stuck = True
             if lease in self._stops:
                 self._press(key, worker, lease, now)
             timeout_s = self.timeout_of(job)

@@ -51,6 +51,7 @@ class News(NamedTuple):
         unwanted: Hand-outs to be stopped.
         grace_s: How long those of them that run have to stop before they are killed.
         report: It is to be told how each was stopped; else nothing is told of them any more.
+        recall: Give back what has not begun: others have nothing to do.
         leave: Finish what runs, then go away.
     """
 
@@ -58,6 +59,7 @@ class News(NamedTuple):
     unwanted: list[Held] = []
     grace_s: float = 0.0
     report: bool = False
+    recall: bool = False
     leave: bool = False
 
 
@@ -108,6 +110,7 @@ class SessionV2(ConversationV2[News]):
             b"REQUEST": (lambda body: v2.Request, self._on_request),
             b"HEARTBEAT": (lambda body: v2.Beat, self._on_beat),
             b"KILL": (lambda body: v2.Kill, self._on_kill),
+            b"RECALL": (lambda body: v2.Empty, lambda body, now: News(recall=True)),
             b"DISCONNECT": (lambda body: v2.Empty, self._on_disconnect),
         }
 

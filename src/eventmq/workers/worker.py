@@ -29,8 +29,9 @@ class Worker:
     Attributes:
         jobs: What it was given and has not answered for, by lease, in order.
         ready: It has imported the user's modules.
-        stuck: It gave jobs back because one runs long.
+        stuck: It has been on one job for long: it gets nothing more before that has ended, and gives back the rest.
         alone: It was given a job that has it to itself.
+        recalled: What it gives back is for others than this manager's workers.
         taken: Jobs it was given and did not give back, over its life.
         retiring: It gets no more jobs.
         kill_at: When it is killed if it has not gone by then.
@@ -38,13 +39,14 @@ class Worker:
         failed: Lease for which it was sentenced; None = whatever runs.
     """
 
-    __slots__ = ("alone", "failed", "jobs", "kill_at", "ready", "retiring", "sentence", "stuck", "taken")
+    __slots__ = ("alone", "failed", "jobs", "kill_at", "ready", "recalled", "retiring", "sentence", "stuck", "taken")
 
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
         self.ready = False
         self.stuck = False
         self.alone = False
+        self.recalled = False
         self.taken = 0
         self.retiring = False
         self.kill_at: float | None = None

@@ -47,6 +47,14 @@ def nap(journal: str, seconds: float) -> int:
 
 
 @job
+def rest(seconds: float) -> int:
+    """A job of a known length, and nothing else; which worker had it."""
+    if seconds:
+        time.sleep(seconds)
+    return os.getpid()
+
+
+@job
 def hold(journal: str, gate: str) -> int:
     """Runs until the file `gate` is there; returns the attempt that saw it."""
     say(journal, "begin")
