@@ -1,4 +1,4 @@
-"""What is acceptable about a job that a client sent, and what is not. Pure: a job in, a refusal or None out."""
+"""What is acceptable about a job that a client sent, and about a manager's queues, and what is not. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from eventmq import limits
+from eventmq.errors import InvalidMessageError
 from eventmq.protocol.v2 import Job, Options, Refusal, options_of
 
 ID_MAX, NAME_MAX = limits.ID_CHARS_MAX, limits.NAME_CHARS_MAX
@@ -53,3 +54,16 @@ def _fault_of_options(job: Job) -> Refusal | None:
     if options.retries and not options.redeliver:
         return Refusal(job.id, "invalid_job", "options: retries of a job that may begin only once (redeliver is false)")
     return None
+
+
+def check_queues(queues: list[tuple[int, str]]) -> None:
+    """Refuses queues that nobody should announce.
+
+    Raises:
+        InvalidMessageError: Too many, or a name is not acceptable.
+    """
+    if len(queues) > limits.QUEUES_PER_MANAGER_MAX:
+        raise InvalidMessageError(f"{len(queues)} queues, the limit is {limits.QUEUES_PER_MANAGER_MAX}", "too_large")
+    for _, name in queues:
+        if not 0 < len(name) <= limits.NAME_CHARS_MAX:
+            raise InvalidMessageError(f"a queue's name has 1 to {limits.NAME_CHARS_MAX} characters")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventmq import limits
+from eventmq.broker.admission import check_queues
 from eventmq.broker.core import Handler, Handlers
 from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
@@ -386,16 +387,3 @@ class Backend(Scheduling):
             self.ledger.refuse_to_run(job, Failure("eventmq.InvalidJob", str(error)), self.wall)
         else:
             self.outbox.send(BACKEND, manager.id, frames)
-
-
-def check_queues(queues: list[tuple[int, str]]) -> None:
-    """Refuses queues that nobody should announce.
-
-    Raises:
-        InvalidMessageError: Too many, or a name is not acceptable.
-    """
-    if len(queues) > limits.QUEUES_PER_MANAGER_MAX:
-        raise InvalidMessageError(f"{len(queues)} queues, the limit is {limits.QUEUES_PER_MANAGER_MAX}", "too_large")
-    for _, name in queues:
-        if not 0 < len(name) <= limits.NAME_CHARS_MAX:
-            raise InvalidMessageError(f"a queue's name has 1 to {limits.NAME_CHARS_MAX} characters")
