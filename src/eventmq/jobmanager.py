@@ -21,6 +21,7 @@ import zmq
 from eventmq import limits
 from eventmq.monitoring.listener import listening
 from eventmq.monitoring.pages import Pages, loop_turns
+from eventmq.net.frames import POLLIN, POLLOUT
 from eventmq.net.line import Line
 from eventmq.net.signals import SignalHandler, Wakeup
 from eventmq.net.systemd import Service
@@ -32,6 +33,10 @@ from eventmq.workers.session import Identity
 from eventmq.workers.worker import Death
 
 log = logging.getLogger("eventmq.jobmanager")
+
+
+LOOK_S = 0.1
+"""A death of which neither a signal nor a socket tells is seen after this time."""
 
 
 class JobManager:
@@ -76,6 +81,7 @@ class JobManager:
         self._leave_asked = 0
         self._leave_seen = 0
         self._hurry = False
+        self._look_at = 0.0
         self._turned_at = time.monotonic()
         self._absence = ""
         self._service = Service()
@@ -104,8 +110,8 @@ class JobManager:
     # ---- the loop ----------------------------------------------------------------------------------
 
     def _signals(self) -> dict[signal.Signals, SignalHandler]:
-        """SIGTERM and SIGINT ask to leave; SIGCHLD only wakes the loop, which looks after its workers in each turn.
-        Elsewhere than on the main thread there are no signals: a death is then seen by the socket that it closes."""
+        """SIGTERM and SIGINT ask to leave; SIGCHLD only wakes the loop, which looks after its workers then. Elsewhere
+        than on the main thread there are no signals: a death is then seen by the socket that it closes."""
         return {
             signal.SIGTERM: self._on_signal,
             signal.SIGINT: self._on_signal,
@@ -114,14 +120,15 @@ class JobManager:
 
     def _serve(self, wakeup: Wakeup) -> int:
         foreman = self._foreman
-        self._poller.register(wakeup.descriptor, zmq.POLLIN)
+        self._poller.register(wakeup.descriptor, POLLIN)
         code = self._turn_over()
         while code is None:
             ready = dict(self._poller.poll(0 if self._hurry else int(foreman.patience() * 1000)))
-            if wakeup.descriptor in ready:
+            woken = wakeup.descriptor in ready
+            if woken:
                 wakeup.clear()
             self._hear_router(ready)
-            self._hear_workers(ready)
+            self._hear_workers(ready, woken)
             while self._leave_seen < self._leave_asked:
                 self._leave_seen += 1
                 foreman.drain(time.monotonic())
@@ -137,18 +144,21 @@ class JobManager:
             self._foreman.on_frames(frames, now)
         self._hurry = len(received) == limits.TURN_MESSAGES_MAX
 
-    def _hear_workers(self, ready: dict[Any, int]) -> None:
+    def _hear_workers(self, ready: dict[Any, int], woken: bool) -> None:
         now = time.monotonic()
+        look = woken or now >= self._look_at
+        if look:
+            self._look_at = now + LOOK_S
         for key, process in list(self._processes.items()):
             events = ready.get(process.channel.fileno(), 0)
-            if events & zmq.POLLOUT:
+            if events & POLLOUT:
                 process.channel.flush()
                 self._watch(process)
-            if events & ~zmq.POLLOUT:
+            if events & ~POLLOUT:
                 self._pass_on(key, process.channel.receive(), now)
                 if process.channel.closed:
                     process.kill()  # a worker that has closed its end is dead, or as good as
-            code = process.died()
+            code = process.died() if look or process.channel.closed else None
             if code is not None:
                 self._bury(key, process, code, now)
 
@@ -220,8 +230,8 @@ class JobManager:
         self._watch(process)
 
     def _watch(self, process: WorkerProcess) -> None:
-        writable = zmq.POLLOUT if process.channel.unsent else 0
-        self._poller.register(process.channel.fileno(), zmq.POLLIN | writable)
+        writable = POLLOUT if process.channel.unsent else 0
+        self._poller.register(process.channel.fileno(), POLLIN | writable)
 
     def _close(self) -> None:
         for process in self._processes.values():

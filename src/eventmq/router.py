@@ -127,11 +127,10 @@ class Router(Frontend, Backend, Administrative):
             with Wakeup(ends) as wakeup, listening(self.http_addr, pages.of_router(asked_at, lambda: self.now, True)):
                 if hasattr(signal, "SIGHUP"):
                     wakeup.handle(signal.SIGHUP, self.sighup_handler)
-                self.sockets.wake_by(wakeup.descriptor)
+                self.sockets.wake_by(wakeup)
                 self.service.ready(self.now)
                 while not self.ended:
                     self.loop_once()
-                    wakeup.clear()
             self.say_goodbye()
             self.sockets.send(self.outbox.drain())
         finally:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import zmq
+from eventmq.net import sockets
 
 
 def kill_at(call: str, n: int) -> None:
@@ -25,7 +25,7 @@ def kill_at(call: str, n: int) -> None:
         return kill_or_call
 
     if call == "message":
-        zmq.Socket.send_multipart = counted(zmq.Socket.send_multipart)  # type: ignore[method-assign]
+        sockets.send = counted(sockets.send)
         return
     connect = sqlite3.connect
     methods = ("execute", "executemany", "executescript")

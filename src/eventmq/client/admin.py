@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Self, TypedDict
 import msgspec
 
 from eventmq.client import ids
-from eventmq.client.sockets import dealer, has_message, receive, send
+from eventmq.client.sockets import dealer
 from eventmq.errors import BrokerUnavailable, QuestionRefused, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
 from eventmq.net import address
+from eventmq.net.frames import has_message, receive, send
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
 

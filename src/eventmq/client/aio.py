@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from eventmq.client.exchange import Exchange
 from eventmq.client.pending import NEVER, Call, Frames
-from eventmq.client.sockets import Dealer, dealer, descriptor, has_message, receive, send
+from eventmq.client.sockets import Dealer, dealer, descriptor
 from eventmq.errors import BrokerUnavailable
+from eventmq.net.frames import has_message, receive, send
 
 C = TypeVar("C", bound=Call)
 

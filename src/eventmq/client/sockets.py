@@ -15,12 +15,6 @@ from eventmq.net.tuning import tune
 
 Dealer = zmq.Socket[bytes]
 
-# Plain numbers: operators on pyzmq's enums, and `send_multipart` with them, take longer than the calls themselves.
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
-_NOBLOCK = int(zmq.NOBLOCK)
-_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-
 _context: zmq.Context[Dealer] | None = None
 _inherited: list[Any] = []
 
@@ -40,35 +34,9 @@ def dealer(address: str) -> Dealer:
     return socket
 
 
-def has_message(socket: Dealer) -> bool:
-    """A message can be received now. Asking is a third of the price of being told by an exception."""
-    return bool(cast(int, socket.getsockopt(_EVENTS)) & _POLLIN)
-
-
 def descriptor(socket: Dealer) -> int:
     """What to poll for a change of the socket. It signals edges: ask `has_message` before each poll."""
     return cast(int, socket.getsockopt(zmq.FD))
-
-
-def send(socket: Dealer, frames: list[bytes]) -> None:
-    """Sends, or drops when the socket's queue is full of what nobody takes: as good as lost on the way, and so the
-    exchange repeats it."""
-    try:
-        for frame in frames[:-1]:
-            socket.send(frame, _NOBLOCK_MORE)
-        socket.send(frames[-1], _NOBLOCK)
-    except zmq.Again:
-        return
-
-
-def receive(socket: Dealer) -> list[bytes]:
-    """The next message, which must be there."""
-    frames = []
-    while True:
-        frame = socket.recv(_NOBLOCK, copy=False)
-        frames.append(frame.bytes)
-        if not frame.more:
-            return frames
 
 
 def abandon(*inherited: Any) -> None:

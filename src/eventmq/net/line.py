@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 
 import zmq
 
-from eventmq import limits
+from eventmq.net.frames import POLLIN, POLLOUT, receive_some, send
 from eventmq.net.tuning import tune
 
 LINGER_MS = 500
@@ -39,28 +40,22 @@ class Line:
         """Sends without ever waiting; False: nobody is connected."""
         if self._socket is None:
             return True
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            self._unsendable = True
-            self._watch()
-            return False
-        return True
+        if send(self._socket, frames):
+            return True
+        self._unsendable = True
+        self._watch()
+        return False
 
     def hear(self, ready: dict[object, int]) -> tuple[bool, list[list[bytes]]]:
         """Whether somebody is connected again, and at most `TURN_MESSAGES_MAX` messages that have arrived."""
         events = ready.get(self._socket, 0)
-        sendable = self._unsendable and bool(events & zmq.POLLOUT)
+        sendable = self._unsendable and bool(events & POLLOUT)
         if sendable:
             self._unsendable = False
             self._watch()
-        received: list[list[bytes]] = []
-        while self._socket is not None and events & zmq.POLLIN and len(received) < limits.TURN_MESSAGES_MAX:
-            try:
-                received.append(self._socket.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                break
-        return sendable, received
+        if self._socket is None or not events & POLLIN:
+            return sendable, []
+        return sendable, receive_some(self._socket, math.inf)[0]
 
     def close(self) -> None:
         """Gives everything back, once the last messages have had their time to leave."""
@@ -68,7 +63,7 @@ class Line:
         self._context.term()
 
     def _watch(self) -> None:
-        self._poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._unsendable else 0))
+        self._poller.register(self._socket, POLLIN | (POLLOUT if self._unsendable else 0))
 
     def _hang_up(self, linger_ms: int) -> None:
         if self._socket is not None:

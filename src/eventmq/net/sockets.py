@@ -18,6 +18,8 @@ from eventmq import limits
 from eventmq.broker.outbox import Send
 from eventmq.broker.pool import PeerId
 from eventmq.errors import SettingsError
+from eventmq.net.frames import receive_some, send
+from eventmq.net.signals import Wakeup
 from eventmq.net.tuning import tune
 
 
@@ -41,6 +43,7 @@ class RouterSockets:
         self._asked: dict[str, str] = {}
         self._bound: dict[tuple[str, str], str] = {}
         self.poller = zmq.Poller()
+        self._wakeup: Wakeup | None = None
         try:
             for name, address in addresses.items():
                 socket = self.context.socket(zmq.ROUTER)
@@ -86,13 +89,17 @@ class RouterSockets:
                 moved.append(name)
         return moved
 
-    def wake_by(self, descriptor: int) -> None:
-        """A file descriptor that ends `wait` when it becomes readable; its owner reads it."""
-        self.poller.register(descriptor, zmq.POLLIN)
+    def wake_by(self, wakeup: Wakeup) -> None:
+        """What ends `wait` besides messages."""
+        self.poller.register(wakeup.descriptor, zmq.POLLIN)
+        self._wakeup = wakeup
 
     def wait(self, until: float) -> Container[Any]:
         """What there is something to read from, waiting for it until the monotonic time `until`."""
-        return dict(self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))))
+        ready = dict(self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))))
+        if self._wakeup is not None and self._wakeup.descriptor in ready:
+            self._wakeup.clear()
+        return ready
 
     def receive(self, ready: Container[Any]) -> tuple[list[tuple[str, list[bytes]]], bool]:
         """What has arrived.
@@ -103,24 +110,11 @@ class RouterSockets:
         received: list[tuple[str, list[bytes]]] = []
         drained = True
         for name, socket in self.sockets.items():
-            if socket not in ready:
-                continue
-            drained = self._drain(name, socket, received) and drained
+            if socket in ready:
+                messages, all_read = receive_some(socket, limits.TURN_BYTES)
+                received += [(name, frames) for frames in messages]
+                drained = drained and all_read
         return received, drained
-
-    def _drain(self, name: str, socket: zmq.Socket[bytes], received: list[tuple[str, list[bytes]]]) -> bool:
-        """What one turn may take from one socket; whether that was all."""
-        size = 0
-        for _ in range(limits.TURN_MESSAGES_MAX):
-            try:
-                frames = socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return True
-            received.append((name, frames))
-            size += len(frames[-1])
-            if size >= limits.TURN_BYTES:
-                return False
-        return False
 
     def send(self, messages: Iterable[Send]) -> list[tuple[str, PeerId]]:
         """Sends without ever waiting.
@@ -133,9 +127,7 @@ class RouterSockets:
         for name, peer, frames in messages:
             identity = peer.encode() if isinstance(peer, str) else peer
             try:
-                self.sockets[name].send_multipart([identity, *frames], zmq.DONTWAIT)
-            except zmq.Again:
-                continue
+                send(self.sockets[name], [identity, *frames])
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
