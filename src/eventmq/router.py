@@ -24,8 +24,8 @@ from eventmq import limits
 from eventmq.broker import administrative, backend, frontend
 from eventmq.broker.administrative import Administrative
 from eventmq.broker.backend import Backend
-from eventmq.broker.core import Handlers
 from eventmq.broker.frontend import Frontend
+from eventmq.broker.handlers import Handlers
 from eventmq.broker.numbers import Meter, numbers
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.policy import Policy

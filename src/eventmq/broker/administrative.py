@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from eventmq import __version__, limits
-from eventmq.broker.core import Handler, Handlers
+from eventmq.broker.handlers import Handler, Handlers
 from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
+from eventmq.broker.problems import problems
 from eventmq.protocol import v1, v2
 from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Schedules, Selection
 
@@ -36,6 +37,7 @@ QUESTIONS = {
     b"SCHEDULERS": Asked("show_schedulers"),
     b"SCHEDULES": Asked("list_schedules", Schedules, limits.TURN_ANSWERS),
     b"SCHEDULE": Asked("act_on_schedule", Schedules),
+    b"PROBLEMS": Asked("show_problems"),
     b"QUEUES": Asked("show_queues"),
     b"PAUSE": Asked("pause", OneQueue),
     b"RESUME": Asked("resume", OneQueue),
@@ -116,6 +118,7 @@ class Administrative(Operators):
                 "delayed": len(ledger.timers),
                 "kept": store["results"] + store["dead"],
             },
+            "problems": len(problems(self)),
             "queues": {queue: msgspec.structs.asdict(rule) for queue, rule in sorted(ledger.rules.by_queue.items())},
             "schedules": self.schedules.summary(),
             "counts": dict(ledger.counts),
@@ -148,6 +151,10 @@ class Administrative(Operators):
                 for queue, crews in self.pool.serving.items()
             },
         }
+
+    def show_problems(self) -> list[dict[str, Any]]:
+        """What an operator should look at."""
+        return [problem._asdict() for problem in problems(self)]
 
     def show_schedulers(self) -> dict[str, Any]:
         """All schedulers, with the keys of 0.3.13 and ours."""

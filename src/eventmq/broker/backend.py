@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from eventmq import limits
 from eventmq.broker.admission import check_queues
-from eventmq.broker.core import Handler, Handlers
+from eventmq.broker.handlers import Handler, Handlers
 from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
 from eventmq.broker.scheduling import Scheduling
@@ -36,6 +36,9 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"DISCONNECT"): Handler("on_leaving", v2.Empty),
     (v2.VERSION, b"KBYE"): Handler("on_kbye", v2.Empty),
 }
+
+
+GOODBYE = "said goodbye"
 
 
 class Backend(Scheduling):
@@ -67,6 +70,7 @@ class Backend(Scheduling):
         self.ledger.welcome(manager.crew)
         self.ledger.changes.facts[fact_of(incarnation)] = b""
         self.expected.discard(incarnation)
+        self.watch.lost.pop(incarnation.name, None)
         return manager
 
     def on_inform(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
@@ -282,11 +286,13 @@ class Backend(Scheduling):
 
     def on_kbye(self, sender: PeerId, *message: object) -> None:
         """A manager leaves."""
-        self.lose(self.heard(sender), "said goodbye")
+        self.lose(self.heard(sender), GOODBYE)
 
     def lose(self, manager: Manager, why: str) -> None:
         """Forgets a manager; what it held waits again, and may have run in part."""
         held = self._cut_short(manager, why)
+        if why != GOODBYE:
+            self.watch.lose(manager.incarnation.name, held, self.now)
         self.stops.lose(manager.incarnation)
         self.outbox.drop(manager)
         self.pool.remove(manager)

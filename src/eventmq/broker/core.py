@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from eventmq import limits
+from eventmq.broker.handlers import Handlers
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
 from eventmq.broker.policy import Policy
@@ -26,25 +27,10 @@ from eventmq.broker.schedule import Scheduler
 from eventmq.broker.schedules import Schedules
 from eventmq.broker.stops import Stops
 from eventmq.broker.waiters import Waiters
+from eventmq.broker.watch import Watch
 from eventmq.errors import InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
 from eventmq.store.base import Record, Store
-
-
-class Handler(NamedTuple):
-    """What to do with one command: the type of its eMQP/2.0 body (None: eMQP/1.0 frames), and the method's name.
-
-    Attributes:
-        more: What else the method is given.
-    """
-
-    method: str
-    body: type[v2.Body] | None = None
-    more: tuple[Any, ...] = ()
-
-
-Handlers = dict[tuple[bytes, bytes], Handler]
-"""(version, command) → handler: one such table for each socket."""
 
 
 class Note(NamedTuple):
@@ -66,6 +52,7 @@ class Core(ABC):
         schedules: What is due when.
         schedulers: The schedulers by connection.
         scheduler_queue: Their connections, in the order to use them.
+        watch: What has been going on.
         waiters: Clients that wait for outcomes.
         stops: Cancelled jobs whose runs are being stopped.
         outbox: What this turn wants sent.
@@ -93,6 +80,7 @@ class Core(ABC):
         self.schedules = Schedules(self.ledger)
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
+        self.watch = Watch()
         self.waiters = Waiters()
         self.stops = Stops()
         self.outbox = Outbox()
@@ -191,6 +179,8 @@ class Core(ABC):
         late = self.reunion.look(self.now, self.wall)
         if late:
             names = ", ".join(incarnation.name for incarnation in late)
+            for incarnation in late:
+                self.watch.lose(incarnation.name, 0, self.now)
             self.note("warning", "expected", f"did not come back within {self.policy.reconcile_s:g} s: {names}")
 
     def ask(self, cost: int, answer: Callable[[], None]) -> None:
@@ -239,6 +229,8 @@ class Core(ABC):
         if self.now >= self._next_survey:
             self._next_survey = self.now + limits.SWEEP_S
             # a scheduler of 2020 forgets nothing as long as it lives
+            for queue in self.watch.look(self.now, self.ledger, self.pool, self.refusals, self.holding):
+                self.note("error", f"stalled {queue}", f"queue {queue!r}: jobs could be handed out, and nothing moves")
             self.schedules.sweep(self.wall, keep=any(each.wire == 1 for each in self.schedulers.values()))
         self.distribute()
         if not self.holding:

@@ -12,7 +12,7 @@ import msgspec
 
 from eventmq import limits
 from eventmq.broker import lifecycle
-from eventmq.broker.core import Handler, Handlers
+from eventmq.broker.handlers import Handler, Handlers
 from eventmq.broker.outbox import FRONTEND
 from eventmq.broker.pool import PeerId
 from eventmq.broker.scheduling import Scheduling

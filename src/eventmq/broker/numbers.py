@@ -99,7 +99,7 @@ def _queues(router: Operators) -> dict[str, dict[str, float]]:
             "waiting": len(backlog),
             "delayed": backlog.delayed,
             "running": running[name],
-            "oldest_s": _oldest_s(backlog, router.wall),
+            "oldest_s": oldest_s(backlog, router.wall),
             "managers": serving[name],
             "paused": ledger.rules.of(name).paused,
             "draining": ledger.rules.of(name).draining,
@@ -108,7 +108,7 @@ def _queues(router: Operators) -> dict[str, dict[str, float]]:
     }
 
 
-def _oldest_s(backlog: Backlog, wall: float) -> float:
+def oldest_s(backlog: Backlog, wall: float) -> float:
     """How long the job that has waited longest has, of those at the head of each priority."""
     firsts = (lane[0] for lane in backlog.lanes.values() if lane)
     return max(0.0, wall - min(map(ready_at, firsts), default=wall))

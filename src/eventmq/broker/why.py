@@ -41,6 +41,7 @@ REASONS = {
     "other_queues": "all that serve its queue are taken, and serve heavier queues first, which have jobs",
     "in_line": "all that serve its queue are taken, and other jobs of its queue go before it",
     "no_free_slot": "all that serve its queue are taken; it is next",
+    "stalled": "somebody could have it, and nothing moves: the Router itself is broken",
     "next": "it is handed out in the next turn",
 }
 """Every reason."""
@@ -173,7 +174,8 @@ def _in_line(router: Core, job: Job) -> Reason:
     ahead, exact = backlog.ahead(job)
     details: dict[str, Any] = {"queue": job.queue, "ahead": ahead, "exact": exact, "waiting": len(backlog)}
     if any(manager.credit for manager in members):
-        return Reason("next", REASONS["next"], details)
+        reason = "stalled" if job.queue in router.watch.stalled else "next"
+        return Reason(reason, REASONS[reason], details)
     held = [(since, each, manager) for each, manager, since in router.ledger.leases.values() if manager in members]
     if not held:
         names = _names(manager.incarnation for manager in members)

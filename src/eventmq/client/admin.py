@@ -96,6 +96,16 @@ class Why(TypedDict):
     details: dict[str, Any]
 
 
+class Problem(TypedDict):
+    """Something that an operator should look at. `level` is `critical` where jobs do not run, or are not accepted, else
+    `warning`; `key` says of what kind it is, `about` which `queue`, `schedule` or `manager` it concerns, if any."""
+
+    key: str
+    level: str
+    text: str
+    about: dict[str, str]
+
+
 class Count(NamedTuple):
     """How many jobs are selected.
 
@@ -266,6 +276,11 @@ class Admin:
                 break
             selection.limit = min(selection.limit, jobs_max - changed)
         return changed
+
+    def problems(self) -> list[Problem]:
+        """What to look at, the critical ones first."""
+        answer: list[Problem] = self.ask("PROBLEMS")
+        return answer
 
     # ---- queues --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from msgspec.structs import astuple, replace
@@ -133,7 +134,8 @@ class SqliteStore:
                 "url": held.place.url,
                 "bytes": held.bytes("page_count") + log_bytes,
                 "log_bytes": log_bytes,
-                "free_bytes": held.bytes("freelist_count"),
+                "unused_bytes": held.bytes("freelist_count"),
+                "free_bytes": None if (free := held.place.free_bytes()) == inf else free,
                 "schema": tables.SCHEMA,
                 "durability": self._durability,
                 "room": held.has_room(),

@@ -1,0 +1,117 @@
+"""What an operator should look at, in sentences: the answer to PROBLEMS. Changes nothing.
+
+Seen in the present state, or by `Watch` over time. Bounded: at most `PROBLEMS_MAX`, the critical ones first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from eventmq import limits
+from eventmq.broker.core import Core
+from eventmq.broker.lifecycle import DEAD, LOST, TERMINAL
+from eventmq.broker.numbers import oldest_s
+from eventmq.store.database import RESERVE_BYTES
+from eventmq.values import some, span
+
+WARNING, CRITICAL = "warning", "critical"
+
+
+class Problem(NamedTuple):
+    """One of them.
+
+    Attributes:
+        key: What kind it is.
+        level: `critical`: jobs do not run, or are not accepted. `warning`: anything else.
+        text: The sentence.
+        about: What it is about: a `queue`, `schedule` or `manager` by its name, or nothing.
+    """
+
+    key: str
+    level: str
+    text: str
+    about: dict[str, str]
+
+
+def problems(router: Core) -> list[Problem]:
+    """All that there are now."""
+    each = chain(_store(router), _managers(router), _queues(router), _schedules(router), _recent(router))
+    return sorted(islice(each, limits.PROBLEMS_MAX), key=lambda problem: problem.level != CRITICAL)
+
+
+def _store(router: Core) -> Iterator[Problem]:
+    left = router.store.info().get("free_bytes")
+    if router.storage_full:
+        text = f"new jobs are refused: the store's disk has less than {RESERVE_BYTES >> 20} MiB free"
+        yield Problem("store_full", CRITICAL, text, {})
+    elif left is not None and left < limits.STORE_LOW_BYTES:
+        text = f"the store's disk has {left / 2**20:.0f} MiB free; with {RESERVE_BYTES >> 20} MiB new jobs are refused"
+        yield Problem("store_low", WARNING, text, {})
+
+
+def _managers(router: Core) -> Iterator[Problem]:
+    if router.expected:
+        names = ", ".join(sorted(each.name for each in router.expected)[: limits.NAMES_MAX])
+        left_s = max(0.0, router.reunion.until - router.now)
+        text = f"nothing is handed out for up to {span(left_s)}: the Router has restarted and waits for {names}"
+        yield Problem("managers_expected", WARNING, text, {})
+    for manager in router.pool.managers.values():
+        name, silent_s = manager.incarnation.name, router.now - manager.heard
+        if silent_s > limits.ROUTER_SILENCE_S:
+            text = f"job manager {name} was last heard {span(silent_s)} ago"
+            yield Problem("manager_silent", WARNING, text, {"manager": name})
+    for name, (at, jobs) in router.watch.lost.items():
+        text = f"job manager {name} was lost {span(router.now - at)} ago with {some(jobs, 'job')}, and is not back"
+        yield Problem("manager_lost", WARNING, text, {"manager": name})
+
+
+def _queues(router: Core) -> Iterator[Problem]:
+    rules = router.ledger.rules
+    for name, rule in rules.by_queue.items():
+        if rule.draining:
+            yield Problem("draining", WARNING, f"queue {name!r} takes no new jobs until it is resumed", {"queue": name})
+    for name, backlog in router.ledger.backlogs.items():
+        waiting, about, jobs_max = len(backlog), {"queue": name}, rules.jobs_max(name)
+        if jobs_max is not None and waiting + backlog.delayed >= jobs_max:
+            text = f"queue {name!r} refuses new jobs: it has reached its bound of {jobs_max:,}"
+            yield Problem("queue_full", WARNING, text, about)
+        if not waiting:
+            continue
+        has = f"queue {name!r} has {some(waiting, 'waiting job')}"
+        if rules.of(name).paused:
+            yield Problem("paused", WARNING, f"{has} and is paused", about)
+        elif not router.pool.crews_of(name):
+            yield Problem("no_worker", CRITICAL, f"{has} and no worker", about)
+        elif name in router.watch.stalled:
+            since_s = router.now - router.watch.stalled[name]
+            text = f"{has}, job managers with free slots, and nothing has moved for {span(since_s)}: restart the Router"
+            yield Problem("stalled", CRITICAL, f"{text}, and report this", about)
+        elif (old_s := oldest_s(backlog, router.wall)) > limits.OLD_S:
+            yield Problem("waiting_long", WARNING, f"{has}; the oldest has waited for {span(old_s)}", about)
+
+
+def _schedules(router: Core) -> Iterator[Problem]:
+    summary = router.schedules.summary()
+    if summary["unassigned"]:
+        text = f"{some(summary['unassigned'], 'schedule')} will not run: no scheduler is connected"
+        yield Problem("no_scheduler", CRITICAL, text, {})
+    for id in summary["overdue_first"]:
+        periods = router.schedules.entries[id].schedule.rule.overdue
+        text = f"schedule {id!r} is overdue: no success for {some(periods, 'period')}"
+        yield Problem("schedule_overdue", WARNING, text, {"schedule": id})
+
+
+def _recent(router: Core) -> Iterator[Problem]:
+    counts, refusals = router.watch.recently(router.ledger.counts, router.refusals)
+    failed, ended = counts[DEAD] + counts[LOST], sum(counts[state] for state in TERMINAL)
+    last = f"in the last {limits.RECENT_S / 60:.0f} minutes"
+    if failed >= limits.RISING:
+        share = f"{100 * failed / ended:.0f} % of those that ended"
+        text = f"{some(failed, 'job')} failed for good or were lost {last}, {share}"
+        yield Problem("dead_growing", WARNING, text, {})
+    if refusals.total() >= limits.RISING:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in refusals.most_common(3))
+        text = f"{refusals.total():,} messages or jobs were refused {last}: {reasons}"
+        yield Problem("refusals_rising", WARNING, text, {})
