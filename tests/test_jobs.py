@@ -376,15 +376,14 @@ def test_a_stored_id_needs_a_router() -> None:
 
 def test_importing_loads_no_zeromq_and_starts_nothing() -> None:
     code = (
-        "import sys, threading, os, time; begun = time.perf_counter(); before = len(os.listdir('/proc/self/fd'));"
-        "import eventmq; took = time.perf_counter() - begun; assert 'msgspec' not in sys.modules;"
+        "import sys, threading, os; before = len(os.listdir('/proc/self/fd'));"
+        "import eventmq; assert 'msgspec' not in sys.modules;"
         "from eventmq import job, Job, InvalidJob; import eventmq.protocol.arguments;"
         "assert 'zmq' not in sys.modules, 'zmq'; assert threading.active_count() == 1;"
-        "assert len(os.listdir('/proc/self/fd')) == before; print(took)"
+        "assert len(os.listdir('/proc/self/fd')) == before"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.1
 
 
 def test_what_is_raised_and_what_is_given_can_be_imported() -> None:
