@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,14 +17,14 @@ from typing import NamedTuple
 
 import pytest
 from click.shell_completion import BashComplete
-from system_jobs import complain, double, recount
+from system_jobs import complain, double, hold, recount
 
 import eventmq
-from eventmq.cli import follow, tables
+from eventmq.cli import follow, tables, top
 from eventmq.cli.ending import FAILED, INTERRUPTED, NOT_FOUND, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, end
 from eventmq.cli.main import eventmq as command
 
-from .processes import System, until
+from .processes import System, free_ports, until
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +268,69 @@ def test_the_log_of_a_job_is_shown_and_followed_to_its_end(line: Line, tmp_path:
     ran = line.run("logs", silent)
     assert (ran.code, ran.out) == (OK, "")
     assert "no lines of it are kept" in ran.err
+
+
+# ---- how it goes -----------------------------------------------------------------------------------------------
+
+
+def test_why_a_job_is_where_it_is(line: Line) -> None:
+    later = double.options(countdown=600).delay(1)
+    ran = line.run("why", later)
+    assert ran.code == OK
+    assert ran.out.count("\n") == 1
+    told = line.json("job", "why", later)
+    assert isinstance(told, dict)
+    assert (told["id"], told["state"], told["text"] + "\n") == (later, "delayed", ran.out)
+    later.cancel()
+    assert line.run("why", "nobody").code == NOT_FOUND
+
+
+def test_a_check_tells_in_one_sentence(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    until(lambda: line.run("check", "--managers", "1").code == OK, "all is well")
+    assert re.fullmatch(r"OK: \d+ jobs? waiting, \d+ running, 1 job manager\n", line.run("check").out)
+    held = double.options(queue="nobody").delay(1)
+    ran = line.run("check", "--queue", "nobody")
+    assert (ran.code, ran.out) == (2, "CRITICAL: queue 'nobody' has 1 waiting job and no worker\n")
+    ran = line.run("check", "--queue", "nobody", "--ignore", "no_worker", "--waiting", "1,2", "-o", "json")
+    assert ran.code == 1
+    assert json.loads(ran.out) == {"level": "WARNING", "text": "queue 'nobody' has 1 waiting job"}
+    assert line.run("check", "--queue", "default").code == OK
+    held.cancel()
+    assert "expected one or two" in line.run("check", "--waiting", "many").err
+
+    (free,) = free_ports(1)
+    ran = line.run("check", "-a", f"tcp://127.0.0.1:{free}", "--timeout", "0.1")
+    assert ran.code == 2
+    assert ran.out.startswith("CRITICAL: no Router listens on")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ran = line.run("check", "-a", f"tcp://127.0.0.1:{mute.getsockname()[1]}", "--timeout", "0.1")
+    assert ran.code == 3
+    assert ran.out.startswith("UNKNOWN: ")
+
+
+def test_top_shows_what_runs(line: Line, tmp_path: Path) -> None:
+    gate, journal = tmp_path / "gate", line.system.journal()
+    running = hold.delay(str(journal), str(gate))
+    journal.begun(running)
+    shown = line.run("top", "--once").out
+    gate.touch()
+    assert re.search(rf"{running} +\d+\.\d s +default", shown)
+    assert re.search(r"^manager ", shown, re.MULTILINE)
+    assert re.search(r"^default +\d", shown, re.MULTILINE)
+
+
+def test_top_is_live_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(top.time, "sleep", sleep)
+    assert line.run("top", "--every", "3").code == OK
+    assert slept == [top.FIRST_S, 3.0, 3.0, 3.0]
 
 
 # ---- doctor ---------------------------------------------------------------------------------------------------

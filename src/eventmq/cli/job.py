@@ -108,6 +108,20 @@ def show(admin: Admin, id: str) -> Told:
     return Told(told, facts("Job", facts_of), failure.get("traceback", ""))
 
 
+@verbs.command(**HELP)
+@click.argument("id")
+@shows
+def why(admin: Admin, id: str) -> Told:
+    """Say why a job is where it is: what it waits for, its place in line, where it runs, how it ended.
+
+    \b
+    eventmq why 019be0a7c1e27b60b8d2f3b0c4c1a9d5
+    eventmq job why 019be0a7c1e27b60b8d2f3b0c4c1a9d5 --watch
+    """
+    told = admin.why(id)
+    return Told(told, text=told["text"], code=NOT_FOUND if told["state"] == "unknown" else OK)
+
+
 def known(id: str, told: Any) -> Any:
     """What was told of a job.
 

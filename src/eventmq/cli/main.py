@@ -172,12 +172,15 @@ eventmq status -o json
 )
 
 for _verb_name, (_place, _text) in {
+    "top": ("eventmq.cli.top:top", "Watch the system live in the terminal."),
+    "check": ("eventmq.cli.check:check", "Say in one sentence whether all is well, for monitoring."),
     "job": ("eventmq.cli.job:verbs", "List, show, requeue, purge and cancel jobs."),
     "queue": ("eventmq.cli.queue:verbs", "List, show, pause, resume, drain, purge and bound queues."),
     "manager": ("eventmq.cli.manager:verbs", "List, show and drain job managers."),
     "schedule": ("eventmq.cli.schedule:verbs", "List, add, remove, pause and run schedules."),
     "enqueue": ("eventmq.cli.enqueue:enqueue", "Hand in a job by the name of its function."),
     "result": ("eventmq.cli.enqueue:result", "Show what a job returned, or how it failed."),
+    "why": ("eventmq.cli.job:why", "Say why a job is where it is."),
     "logs": ("eventmq.cli.follow:logs", "Show what a job has logged."),
     "doctor": ("eventmq.cli.doctor:doctor", "Look for what is wrong with this system, and say what to do."),
     "profile": ("eventmq.cli.profile:profile", "Show where the Router's time goes."),

@@ -151,20 +151,33 @@ def _fact(what: str, value: Any) -> Any:
     return json_of(value) if isinstance(value, Mapping | list | tuple) else value
 
 
-def rich_table(table: Table) -> Any:
-    """The table as `rich` shows it."""
+def rich_table(table: Table, compact: bool = False) -> Any:
+    """The table as `rich` shows it; a compact one has one line for each row, and cuts the last cell."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    shown.show_edge = shown.pad_edge = not compact
+    shown.padding = (0, 0) if compact else (0, 1)
     for number, column in enumerate(table.columns):
         right = any(isinstance(row[number], int | float) for row in table.rows)
-        shown.add_column(column, justify="right" if right else "left", overflow="fold")
+        shown.add_column(
+            column,
+            justify="right" if right else "left",
+            overflow="ellipsis" if compact else "fold",
+            no_wrap=compact,
+            min_width=_width(table, number) if compact and number < len(table.columns) - 1 else None,
+        )
     now = time.time()
     for row in table.rows:
         shown.add_row(*(Text(relative(cell.at, now) if isinstance(cell, Moment) else printable(cell)) for cell in row))
     return shown
+
+
+def _width(table: Table, number: int) -> int:
+    """What a column needs; of names that are very long not all is shown."""
+    return min(32, max((len(str(row[number])) for row in table.rows), default=0))
 
 
 def _show_rich(table: Table) -> None:

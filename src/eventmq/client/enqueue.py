@@ -15,7 +15,7 @@ from eventmq.client.options import Given, JobOptions
 from eventmq.errors import InvalidJob
 from eventmq.protocol import calls, v2
 
-OF_ONE_JOB = {"delay_s", "due", "schedule", "trace", "unique_scope", "unique_for_s", "on_conflict"}
+OF_ONE_JOB = {"delay_s", "due", "headers", "schedule", "unique_scope", "unique_for_s", "on_conflict"}
 """Options that another job like that one has not."""
 
 USER = 4

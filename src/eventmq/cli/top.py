@@ -1,0 +1,167 @@
+"""`eventmq top`: what goes on, live in the terminal: problems, queues with their rates, what runs, who runs it.
+
+Each picture is drawn from two looks at the Router; `picture` is pure, and fits into the lines that there are.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from eventmq.cli.ask import connected
+from eventmq.cli.ending import OK
+from eventmq.cli.flags import asking, load, options, verb
+from eventmq.cli.tables import Table, printable, rich_table, some, span
+from eventmq.client.admin import Admin, ListedJob, Problem, ShownQueue
+from eventmq.limits import LIST_JOBS_MAX
+from eventmq.protocol.administration import Selection
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.text import Text
+
+FIRST_S = 0.5
+"""The first picture comes so long after the first look: rates need two."""
+
+PROBLEMS_SHOWN = 3
+TABLE_LINES = 3
+"""Lines of a table besides its rows: title, head, rule."""
+
+ENDINGS = ("succeeded", "dead", "lost", "cancelled", "expired")
+
+
+class Look(NamedTuple):
+    """What was seen at one time: the answers to METRICS, QUEUES, WORKERS, JOBS and PROBLEMS."""
+
+    at: float
+    numbers: Mapping[str, Any]
+    queues: Mapping[str, ShownQueue]
+    managers: Sequence[Mapping[str, Any]]
+    running: Sequence[ListedJob]
+    problems: Sequence[Problem]
+
+
+@verb
+@click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds between pictures.")
+@click.option("--once", is_flag=True, help="One picture, and end: so it is in a pipe, too.")
+@options(asking)
+def top(config: str | None, addr: str | None, timeout: float, every: float, once: bool) -> int:
+    """Watch the system live: problems, queues with depth, rate and oldest job, what runs, job managers. Ctrl-C ends it.
+
+    \b
+    eventmq top
+    eventmq top --every 5
+    eventmq top --once
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    settings = load("admin", config, administrative_addr=addr)
+    console = Console()
+    with connected(settings.administrative_addr, timeout) as admin:
+        before = look(admin)
+        time.sleep(min(every, FIRST_S))
+        now = look(admin)
+        if once or not sys.stdout.isatty():
+            console.print(picture(before, now, console.height))
+            return OK
+        try:
+            with Live(picture(before, now, console.height), console=console, screen=True, auto_refresh=False) as live:
+                while True:
+                    time.sleep(every)
+                    before, now = now, look(admin)
+                    live.update(picture(before, now, console.height), refresh=True)
+        except KeyboardInterrupt:
+            return OK
+
+
+def look(admin: Admin) -> Look:
+    """Asks the Router for all that is shown."""
+    running = admin.page(Selection(states=["running"], limit=LIST_JOBS_MAX)).jobs
+    managers = list(admin.ask("WORKERS")["connected_workers"].values())
+    return Look(time.time(), admin.metrics(), admin.queues(), managers, running, admin.problems())
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------
+
+
+def picture(before: Look, now: Look, height: int) -> Group:
+    """What `now` looks like in so many lines; rates are what has changed since `before`."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = [Text(_headline(before, now), style="bold")]
+    shown += [_problem(each, Text) for each in now.problems[:PROBLEMS_SHOWN]]
+    tables = _queues(before, now), _running(now), _managers(now)
+    rooms = shared([len(table.rows) for table in tables], height - 1 - len(shown) - TABLE_LINES * len(tables))
+    return Group(
+        *shown, *(rich_table(cut(table, room), compact=True) for table, room in zip(tables, rooms, strict=True))
+    )
+
+
+def _problem(problem: Problem, text: Callable[..., Text]) -> Text:
+    style = "red" if problem["level"] == "critical" else "yellow"
+    said = f"{problem['level'].upper()}: {printable(problem['text'])}"
+    return text(said, style=style, overflow="ellipsis", no_wrap=True)
+
+
+def shared(wanted: Sequence[int], lines: int) -> list[int]:
+    """Lines for each table, at least one: equal parts, and what one does not need is for those after it."""
+    given = []
+    for number, want in enumerate(wanted):
+        part = max(1, min(want, lines // (len(wanted) - number)))
+        given.append(part)
+        lines -= part
+    return given
+
+
+def cut(table: Table, room: int) -> Table:
+    """The table with so many rows, and its number of rows in the title if there are more."""
+    title = f"{table.title} ({room:,} of {len(table.rows):,})" if len(table.rows) > room else table.title
+    return table._replace(title=title, rows=table.rows[:room])
+
+
+def _headline(before: Look, now: Look) -> str:
+    counts, seconds = now.numbers["counts"], max(now.at - before.at, 1e-3)
+    rates = {
+        word: (sum(counts.get(n, 0) for n in names) - sum(before.numbers["counts"].get(n, 0) for n in names)) / seconds
+        for word, names in (("in", ("accepted",)), ("out", ENDINGS))
+    }
+    slots = now.numbers["leases"] + now.numbers["credits"]
+    return (
+        f"EventMQ  up {span(now.numbers['uptime_s'])}  {now.numbers['leases']:,} of {slots:,} slots busy  "
+        f"{rates['in']:,.0f} in/s  {rates['out']:,.0f} out/s  {now.numbers['store']['dead']:,} dead  "
+        f"{some(len(now.problems), 'problem')}"
+    )
+
+
+def _queues(before: Look, now: Look) -> Table:
+    seconds = max(now.at - before.at, 1e-3)
+    rows = []
+    for name, each in now.queues.items():
+        then = before.queues.get(name, each)
+        oldest_s = now.numbers["queues"].get(name, {}).get("oldest_s", 0.0)
+        state = "paused" if each["paused"] else "draining" if each["draining"] else ""
+        rate = f"{max(each['processed'] - then['processed'], 0) / seconds:,.1f}"
+        numbers = (each["waiting"], each["delayed"], each["running"])
+        rows.append((name, *numbers, rate, span(oldest_s) if each["waiting"] else "", each["managers"], state))
+    columns = ("queue", "waiting", "delayed", "running", "begun/s", "oldest", "workers", "state")
+    return Table("Queues", columns, sorted(rows, key=lambda row: (-row[1], -row[3], row[0])))
+
+
+def _running(now: Look) -> Table:
+    jobs = sorted(now.running, key=lambda job: job["started"] or now.at)
+    rows = [(job["id"], span(max(now.at - (job["started"] or now.at), 0.0)), job["queue"], job["name"]) for job in jobs]
+    return Table("Running, longest first", ("id", "for", "queue", "calls"), rows)
+
+
+def _managers(now: Look) -> Table:
+    rows = [
+        (each["name"], each["running"], each["available_slots"], span(each["silent_s"]), "draining" * each["draining"])
+        for each in now.managers
+    ]
+    return Table("Job managers", ("name", "running", "free", "heard", "state"), sorted(rows))
