@@ -606,8 +606,8 @@ def test_delayed_jobs_count_over_a_restart_wherever_they_are(
     world.enqueue(*(job(f"l{n}", options=later) for n in range(5)))
     world.restart()
     assert [each.id for each in world.enqueue(job("a"), job("b")).refusals] == ["b"]
-    assert ask(world, "QUEUES")["default"] | {"free_slots": 0} == {
-        "waiting": 1, "delayed": 5, "running": 0, "processed": 0, "managers": 0, "free_slots": 0,
+    assert ask(world, "QUEUES")["default"] | {"free_slots": 0, "oldest_s": 0} == {
+        "waiting": 1, "delayed": 5, "running": 0, "processed": 0, "managers": 0, "free_slots": 0, "oldest_s": 0,
         "paused": False, "draining": False, "jobs_max": 6,
     }  # fmt: skip
     world.wait(70, step=10)
@@ -704,3 +704,50 @@ def test_acts_of_one_turn_share_the_loop_with_others(world: World) -> None:
     assert len([each for each in sent if each.peer == b"operator"]) == 1
     assert world.router.next_deadline() == world.now
     assert len([each for each in world.turn() if each.peer == b"operator"]) == 1
+
+
+# ---- run again --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_run_again_as_a_new_one(world: World) -> None:
+    options = v2.pack_options(v2.Options(delay_s=60.0, retries=2, result_ttl_s=5.0))
+    first = job("a", queue="mail", name="shop.send", priority=7, options=options)
+    world.enqueue(first)
+    assert ask(world, "RERUN", id="a", job="b") == {"id": "b"}
+    told = ask(world, "JOB", id="b")
+    assert (told["state"], told["queue"], told["name"], told["priority"]) == ("waiting", "mail", "shop.send", 7)
+    assert told["arguments"] == ask(world, "JOB", id="a")["arguments"]
+    assert told["options"] == {"retries": 2, "result_ttl_s": 5.0}
+    assert ask(world, "RERUN", id="a", job="b") == {"id": "b"}  # said again, because the answer was lost
+    assert len(ids(world, name="shop.send")) == 2
+    world.join(b"m", credit=5, queues=[(1, "mail")])
+    (handed,) = world.handed(b"m")
+    assert (handed.id, handed.payload) == ("b", first.payload)
+    assert ask(world, "RERUN", id="nobody", job="c") is None
+
+
+def test_a_job_is_run_again_with_other_arguments(world: World) -> None:
+    world.enqueue(job("a", unique="user:1"))
+    given = {"args": [3], "kwargs": {"b": 4}}
+    assert ask(world, "RERUN", id="a", job="b", arguments=given) == {"id": "b"}
+    assert ask(world, "JOB", id="b")["arguments"] == given
+    assert ask(world, "JOB", id="b")["unique"] is None
+    assert ask(world, "RERUN", id="a", job="c") == {"id": "a"}  # its key is held: that job stands for it
+    for wrong in ({"args": [1]}, {"args": [], "kwargs": {}, "more": 1}, [1]):
+        assert refused(world, "RERUN", id="a", job="d", arguments=wrong)[0] == "malformed"
+
+
+def test_a_job_is_not_run_again_in_a_queue_that_takes_nothing(world: World) -> None:
+    world.enqueue(job("a"))
+    ask(world, "DRAIN", queue="default")
+    assert refused(world, "RERUN", id="a", job="b")[0] == "queue_draining"
+    assert ids(world) == ["a"]
+
+
+def test_a_queue_says_how_long_the_first_job_has_waited(world: World) -> None:
+    world.enqueue(job("a"))
+    world.wait(5)
+    world.enqueue(job("b", priority=9))
+    assert ask(world, "QUEUES")["default"]["oldest_s"] == pytest.approx(5, abs=0.1)
+    ask(world, "PAUSE", queue="mail")
+    assert ask(world, "QUEUES")["mail"]["oldest_s"] == 0

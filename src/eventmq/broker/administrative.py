@@ -19,7 +19,7 @@ from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.broker.problems import problems
 from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Schedules, Selection
+from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Rerun, Schedules, Selection
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -48,6 +48,7 @@ QUESTIONS = {
     b"JOB": Asked("show_job", OneJob),
     b"WHY": Asked("why", OneJob, limits.WHY_ROWS),
     b"LOGS": Asked("show_logs", Logs),
+    b"RERUN": Asked("rerun", Rerun),
     b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
     b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
     b"CANCEL": Asked("cancel_jobs", Selection, limits.TURN_ANSWERS),

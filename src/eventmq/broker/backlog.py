@@ -15,7 +15,7 @@ from bisect import bisect_left, insort
 from collections import deque
 
 from eventmq import limits
-from eventmq.protocol.v2 import Job
+from eventmq.protocol.v2 import Job, ready_at
 
 Key = tuple[int, int]
 """(rank, seq): a job's place in dispatch order."""
@@ -76,6 +76,11 @@ class Backlog:
     @property
     def full(self) -> bool:
         return self.head >= limits.HEAD_JOBS_MAX or (self.room.full and self.head >= limits.SMALL_PAGE_JOBS)
+
+    def oldest_s(self, wall: float) -> float:
+        """How long the job that has waited longest has, of those at the head of each priority; 0 = none waits."""
+        firsts = (lane[0] for lane in self.lanes.values() if lane)
+        return max(0.0, wall - min(map(ready_at, firsts), default=wall))
 
     def belongs_in_store(self, job: Job) -> bool:
         """Whether a job has to go to the store only. Says yes for a job behind the edge, and for one behind

@@ -12,9 +12,7 @@ from itertools import islice
 from typing import Any
 
 from eventmq import limits
-from eventmq.broker.backlog import Backlog
 from eventmq.broker.operators import Operators
-from eventmq.protocol.v2 import ready_at
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the buckets for what the Router itself does, seconds; the last bucket has none."""
@@ -99,19 +97,13 @@ def _queues(router: Operators) -> dict[str, dict[str, float]]:
             "waiting": len(backlog),
             "delayed": backlog.delayed,
             "running": running[name],
-            "oldest_s": oldest_s(backlog, router.wall),
+            "oldest_s": backlog.oldest_s(router.wall),
             "managers": serving[name],
             "paused": ledger.rules.of(name).paused,
             "draining": ledger.rules.of(name).draining,
         }
         for name, backlog in islice(ledger.backlogs.items(), limits.METRICS_QUEUES_MAX)
     }
-
-
-def oldest_s(backlog: Backlog, wall: float) -> float:
-    """How long the job that has waited longest has, of those at the head of each priority."""
-    firsts = (lane[0] for lane in backlog.lanes.values() if lane)
-    return max(0.0, wall - min(map(ready_at, firsts), default=wall))
 
 
 def _schedules(router: Operators) -> list[tuple[str, float, float, int]]:

@@ -22,7 +22,7 @@ from eventmq.broker.selections import LIVE, Selections, listed
 from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Schedules, Selection, params_of
+from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Rerun, Schedules, Selection, params_of
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line
 
@@ -89,6 +89,27 @@ class Operators(Selections):
     def why(self, params: OneJob) -> dict[str, Any]:
         """Why one job is where it is."""
         return why(self, params.id, self.ledger.find([params.id]).get(params.id))
+
+    def rerun(self, params: Rerun) -> dict[str, Any] | None:
+        """A new job like one that there is, due at once; with other arguments it has no key, which was made of the old
+        ones. The id of the job that runs, which may be another one with the same key; None = there is no such job.
+
+        Raises:
+            InvalidMessageError: The new job is refused.
+        """
+        record = self.ledger.find([params.id]).get(params.id)
+        if record is None:
+            return None
+        old, given = record.job, params.arguments
+        options = msgspec.structs.replace(options_of(old.options), delay_s=0.0, due=0.0, schedule="")
+        payload = old.payload if given is None else calls.pack_call(*msgspec.structs.astuple(given))
+        unique = old.unique if given is None else ""
+        new = v2.Job(params.job, old.queue, old.name, payload, old.priority, v2.pack_options(options), unique)
+        accepted = self.ledger.accept([new], self.wall, bool(self.expected))
+        for refusal in accepted.refusals:
+            raise InvalidMessageError(refusal.text, refusal.reason)
+        self.note("info", "job run again", f"an operator: job {new.id} runs what {old.id} ran")
+        return {"id": accepted.existing[0][1] if accepted.existing else new.id}
 
     def requeue(self, selection: Selection) -> dict[str, Any]:
         """Some jobs that have ended wait again."""
@@ -176,6 +197,7 @@ class Operators(Selections):
             "processed": self.ledger.processed[name],
             "managers": sum(len(crew.members) for crew in crews),
             "free_slots": sum(manager.credit for crew in crews for manager in crew.members.values()),
+            "oldest_s": backlog.oldest_s(self.wall) if backlog else 0.0,
             "paused": rule.paused,
             "draining": rule.draining,
             "jobs_max": self.ledger.rules.jobs_max(name),

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from eventmq import limits
 from eventmq.broker.core import Core
 from eventmq.broker.lifecycle import DEAD, LOST, TERMINAL
-from eventmq.broker.numbers import oldest_s
 from eventmq.store.database import RESERVE_BYTES
 from eventmq.values import some, span
 
@@ -88,7 +87,7 @@ def _queues(router: Core) -> Iterator[Problem]:
             since_s = router.now - router.watch.stalled[name]
             text = f"{has}, job managers with free slots, and nothing has moved for {span(since_s)}: restart the Router"
             yield Problem("stalled", CRITICAL, f"{text}, and report this", about)
-        elif (old_s := oldest_s(backlog, router.wall)) > limits.OLD_S:
+        elif (old_s := backlog.oldest_s(router.wall)) > limits.OLD_S:
             yield Problem("waiting_long", WARNING, f"{has}; the oldest has waited for {span(old_s)}", about)
 
 

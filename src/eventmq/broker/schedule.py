@@ -93,6 +93,7 @@ class Entry:
             "owner": schedule.owner or None,
             "paused": state.paused,
             "overdue": self.overdue,
+            "missed": state.missed,
             "assigned": self.holder is not None,
             "next": state.ahead[0] if self.active and state.ahead else None,
             "anchor": state.anchor,

@@ -77,6 +77,7 @@ class ShownQueue(TypedDict):
     processed: int
     managers: int
     free_slots: int
+    oldest_s: float
     paused: bool
     draining: bool
     jobs_max: int | None
@@ -215,6 +216,20 @@ class Admin:
         answer: Why = self.ask("WHY", id=id)
         return answer
 
+    def rerun(self, like: str, id: str, arguments: dict[str, Any] | None = None) -> str | None:
+        """A new job like one that there is, due at once.
+
+        Args:
+            like: The job that there is.
+            id: The id of the new one.
+            arguments: `args` and `kwargs`, if they are to be others.
+
+        Returns:
+            The id of the job that runs, which is another one if that has the same key; None = there is no such job.
+        """
+        answer = self.ask("RERUN", id=like, job=id, arguments=arguments)
+        return answer and str(answer["id"])
+
     def logs(self, id: str, after: int = 0) -> LogPage:
         """What a job has logged, from line `after` on. The Router keeps the last lines of the last jobs that logged
         anything, in memory: no lines may mean that it has forgotten them, or never heard of such a job."""
@@ -311,9 +326,8 @@ class Admin:
 
     # ---- schedules -----------------------------------------------------------------------------------
 
-    def schedules(self, id: str = "") -> Iterator[dict[str, Any]]:
-        """All schedules in order of their ids, or the one with this id."""
-        after: str | None = ""
+    def schedules(self, id: str = "", after: str | None = "") -> Iterator[dict[str, Any]]:
+        """All schedules in order of their ids, those behind `after`, or the one with this id."""
         while after is not None:
             answer = self.ask("SCHEDULES", after=after, id=id)
             yield from answer["schedules"]

@@ -5,7 +5,7 @@ A parameter that is not known is refused: an operator who mistypes a filter must
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -61,6 +61,27 @@ class OneJob(Params):
     """A job by its id."""
 
     id: Id
+
+
+class Arguments(Params):
+    """What a job is to be called with; the class ones are for a method."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    class_args: list[Any] = []
+    class_kwargs: dict[str, Any] = {}
+
+
+class Rerun(OneJob):
+    """A new job like the one with this id.
+
+    Attributes:
+        job: The id of the new one.
+        arguments: Other ones; nil = the same.
+    """
+
+    job: Id
+    arguments: Arguments | None = None
 
 
 class Logs(OneJob):
