@@ -16,9 +16,22 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventmq.errors import StoreError
-from eventmq.limits import ACT_JOBS_MAX, SEARCH_BYTES
+from eventmq.limits import ACT_JOBS_MAX, HISTORY_STEPS, SEARCH_BYTES
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Line, Page, Record, Requeued, Snapshot, Wanted
+from eventmq.store.base import (
+    DEAD_LETTERS,
+    Changes,
+    Ended,
+    Holder,
+    Line,
+    Page,
+    Point,
+    Record,
+    Requeued,
+    Series,
+    Snapshot,
+    Wanted,
+)
 
 
 @dataclass(slots=True)
@@ -39,10 +52,39 @@ class _Row:
         return (-self.job.priority, self.job.seq)
 
 
+class ModelPast:
+    """See `base.Past`."""
+
+    def __init__(self) -> None:
+        self._points: dict[Series, dict[tuple[int, int], bytes]] = {}  # by series in order of their first point
+
+    def series(self) -> list[Series]:
+        return list(self._points)
+
+    def read(self, series: Series, length_s: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        points = self._points.get(series, {}).items()
+        return sorted((start, data) for (each, start), data in points if each == length_s and since <= start < until)
+
+    def write(self, points: list[Point]) -> None:
+        for series, length_s, start, data in points:
+            self._points.setdefault(series, {})[length_s, start] = data
+
+    def forget(self, now: float) -> list[Series]:
+        if not self._points:
+            return []
+        series = next(iter(self._points))
+        kept_s, points = dict(HISTORY_STEPS), self._points.pop(series)
+        kept = {key: data for key, data in points.items() if key[1] >= now - kept_s[key[0]]}
+        if kept:
+            self._points[series] = kept  # it is the last one now
+        return [] if kept else [series]
+
+
 class ModelStore:
     """See `base.Store`. Checks what it is told before it does any of it, so a refused `Changes` leaves no trace."""
 
     def __init__(self) -> None:
+        self.past = ModelPast()
         self._rows: dict[int, _Row] = {}
         self._seqs: list[int] = []  # of all rows, ascending
         self._ids: dict[str, int] = {}

@@ -6,6 +6,8 @@ Nothing in this module is computed from anything else at run time.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 # ---- what a peer may send --------------------------------------------------------------------
 
 PAYLOAD_BYTES_MAX = 1 << 20
@@ -132,6 +134,35 @@ DEAD_MAX = 100_000
 
 CHECK_BYTES_MAX = 4 << 20
 """A store of at most this size is checked as a whole when it is opened (less than 100 ms)."""
+
+# ---- history -----------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """Points of one length, and for how long they are kept, in seconds."""
+
+    length_s: int
+    kept_s: int
+
+
+DAY_S = 86_400
+HISTORY_S = 30 * DAY_S
+HISTORY_STEPS = (Step(60, DAY_S), Step(900, 7 * DAY_S), Step(3600, HISTORY_S), Step(DAY_S, HISTORY_S))
+"""What has happened is kept as points, the shorter the younger: about 2,900 of each series. A point has 100 bytes,
+mostly, and 600 at most."""
+
+HISTORY_SERIES_MAX = 100
+"""Queues with a history of their own, job types, and pairs of both; what comes later is counted as "other". So the
+store's history has less than 900,000 points, and about 50 MB if 50 job types never rest."""
+
+HISTORY_SLICE = 16
+"""Series that are summed up or written in one turn (about 3 ms)."""
+
+HISTORY_POINTS = 150
+"""Points that an answer reads (about 4 ms); the asker goes on from there."""
+
+FAILURES_MAX = 200
+"""Groups of failures that are remembered (about 1 kB each); the one seen last the longest time ago makes room."""
 
 # ---- time, in seconds ------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from model_store import ModelStore
 
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
-from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Page, Record, Snapshot, Wanted
+from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Page, Past, Point, Record, Series, Snapshot, Wanted
 from eventmq.store.sqlite import SqliteStore
 from sim import torn
 from sim.timeline import Violation
@@ -35,6 +35,36 @@ class Killed(BaseException):
     """The Router's process dies here and now."""
 
 
+class PastOfBoth:
+    """What has happened, in the model and in the real file, which may forget in another order."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def series(self) -> list[Series]:
+        return self._disk.model.past.series()
+
+    def read(self, series: Series, length_s: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        return self._disk.model.past.read(series, length_s, since, until)
+
+    def write(self, points: list[Point]) -> None:
+        for past in self._both():
+            past.write(points)
+            for series, length_s, start, data in points:
+                if past.read(series, length_s, start, start + 1) != [(start, data)]:
+                    raise Violation(f"{series} at {start} for {length_s} s is not what was written")
+
+    def forget(self, now: float) -> list[Series]:
+        if self._disk._real is not None:
+            self._disk._real.past.forget(now)
+        return self._disk.model.past.forget(now)
+
+    def _both(self) -> Iterator[Past]:
+        yield self._disk.model.past
+        if self._disk._real is not None:
+            yield self._disk._real.past
+
+
 class Disk:
     """A `store.base.Store`.
 
@@ -51,6 +81,7 @@ class Disk:
 
     def __init__(self, rng: Random, sqlite_path: str = "") -> None:
         self.model = ModelStore()
+        self.past = PastOfBoth(self)
         self.full = False
         self.kill = ""
         self.applied = 0

@@ -13,13 +13,25 @@ from typing import Any
 import msgspec
 
 from eventmq import __version__, limits
+from eventmq.broker import charts
 from eventmq.broker.handlers import Handler, Handlers
 from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.broker.problems import problems
 from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import Bound, Logs, OneJob, OneQueue, Rerun, Schedules, Selection
+from eventmq.protocol.administration import (
+    Bound,
+    Chart,
+    Logs,
+    OneJob,
+    OneQueue,
+    Rerun,
+    Schedules,
+    Selection,
+    Since,
+    Types,
+)
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -49,6 +61,9 @@ QUESTIONS = {
     b"WHY": Asked("why", OneJob, limits.WHY_ROWS),
     b"LOGS": Asked("show_logs", Logs),
     b"RERUN": Asked("rerun", Rerun),
+    b"HISTORY": Asked("show_history", Chart, limits.TURN_ANSWERS),
+    b"TYPES": Asked("show_types", Types, limits.TURN_ANSWERS),
+    b"FAILURES": Asked("show_failures", Since),
     b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
     b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
     b"CANCEL": Asked("cancel_jobs", Selection, limits.TURN_ANSWERS),
@@ -171,6 +186,21 @@ class Administrative(Operators):
         """What a job has logged."""
         return self.ledger.logs.read(params.id, params.after)
 
+    def show_history(self, params: Chart) -> dict[str, Any]:
+        """What has happened to all jobs, or to some."""
+        backlogs = self.ledger.backlogs
+        some = backlogs if not params.queue else {params.queue} & backlogs.keys()
+        waiting = None if params.name else sum(len(backlogs[queue]) for queue in some)
+        return charts.chart(self.history, self.store.past, params, self.wall, waiting)
+
+    def show_types(self, params: Types) -> dict[str, Any]:
+        """What has become of the jobs of each type."""
+        return charts.types(self.history, self.store.past, params, self.wall)
+
+    def show_failures(self, params: Since) -> list[dict[str, Any]]:
+        """Why attempts failed."""
+        return charts.failures(self.history, params, self.wall)
+
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 
     def _reply_1_0(self, sender: PeerId, msgid: str, answer: str) -> None:
@@ -228,6 +258,8 @@ class Administrative(Operators):
 
     def say_goodbye(self) -> None:
         """KBYE to everybody: the last thing before the sockets close."""
+        self.history.end(self.ledger)
+        self.commit()
         for id, manager in self.pool.managers.items():
             frames = v2.encode(b"KBYE", v2.Empty()) if manager.wire == 2 else v1.encode(b"KBYE", self.new_id())
             self.outbox.send(BACKEND, id, frames)

@@ -18,6 +18,7 @@ import msgspec
 
 from eventmq import limits
 from eventmq.broker.handlers import Handlers
+from eventmq.broker.history import History
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
 from eventmq.broker.policy import Policy
@@ -49,6 +50,7 @@ class Core(ABC):
         wall: Wall time of this turn.
         ledger: The jobs.
         pool: The job managers.
+        history: What has happened.
         schedules: What is due when.
         schedulers: The schedulers by connection.
         scheduler_queue: Their connections, in the order to use them.
@@ -77,6 +79,7 @@ class Core(ABC):
         self.store = store
         self.storage_full = False
         self.ledger = self._open_ledger()
+        self.history = History(store.past, self.ledger.facts, wall)
         self.schedules = Schedules(self.ledger)
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
@@ -137,6 +140,7 @@ class Core(ABC):
             except StorageFull as error:
                 self._start_over(error)
                 return
+        self.history.count(ledger, self.wall)
         if ledger.ended:
             for peer, result in self.waiters.ended(ledger.ended):
                 self.outbox.tell(peer, result)
@@ -206,9 +210,7 @@ class Core(ABC):
 
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""
-        if self.questions:
-            return self.now
-        if self.ledger.changed_queues and not self.holding:
+        if self.questions or self.history.busy or (self.ledger.changed_queues and not self.holding):
             return self.now
         busy = self.pool.managers or self.schedulers or self.expected
         deadline = self._next_check if busy else self._next_sweep
@@ -237,11 +239,12 @@ class Core(ABC):
             self.hand_out()
 
     def _after_commit(self) -> None:
+        if self.history.look(self.ledger, self.wall):
+            self.commit()
         if self.ledger.short_queues or self.ledger.timers.edge is not None:
             self.ledger.refill(self.wall)
         if self.now >= self._next_sweep:
-            policy = self.policy
-            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, policy.results_max, policy.dead_max)
+            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max, self.policy.dead_max)
             worth_it = forgotten >= limits.ACT_JOBS_MAX
             self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
 

@@ -37,6 +37,9 @@ class Ledger(Leases):
     Attributes:
         ended: What ended in this turn, by id: for those who wait for it.
         runs_ended: Of those, the runs of schedules: (schedule, job, state), cleared by whoever reads them.
+        handed: Jobs handed out in this turn, in batches.
+        over: Jobs that ended in this turn, as `changes.ended` has them.
+        failed: Attempts that failed in this turn: job, why, how many seconds it ran.
         kills: Hand-outs of jobs that were cancelled in this turn: who is to stop them.
         counts: Of `Intake`, and `stale`, `redelivered`, `retried`, `requeued`, `crashes`, and each terminal state.
         processed: Jobs handed out, by queue.
@@ -50,6 +53,9 @@ class Ledger(Leases):
         self.pool = pool
         self.ended: dict[str, Ending] = {}
         self.runs_ended: list[tuple[str, str, str]] = []
+        self.handed: list[list[Job]] = []
+        self.over: list[Job] = []
+        self.failed: list[tuple[Job, Failure, float]] = []
         self.kills: list[tuple[Manager, Held]] = []
         self.processed: Counter[str] = Counter()
         self.latencies: dict[str, Latency] = {}
@@ -128,6 +134,7 @@ class Ledger(Leases):
             if job.options:
                 self._mark(job)
         self.next_lease = lease
+        self.handed.append(jobs)
         if manager.crew.fair is not None:
             manager.crew.fair.lent(jobs[0].queue, len(jobs), now)
         manager.sent += len(jobs)
@@ -160,6 +167,7 @@ class Ledger(Leases):
 
     def _failed(self, job: Job, manager: Manager, outcome: Outcome, wall: float) -> None:
         failure = outcome.failure or Failure("eventmq.JobFailed", f"reported as {outcome.state[:40]!r}")
+        self.failed.append((job, failure, outcome.run_s))
         options = options_of(job.options)
         if not retries.wanted(options, job, outcome.state, failure):
             self._end(job, manager, "fail", wall, b"", failure, outcome.run_s)
@@ -188,6 +196,7 @@ class Ledger(Leases):
         options = options_of(job.options)
         limit = self.policy.crash_limit if options.crash_limit is None else options.crash_limit
         cause = outcome.failure or Failure("eventmq.JobCrashed", "worker process died")
+        self.failed.append((job, cause, outcome.run_s))
         if job.crashes < limit or not options.redeliver:
             self.cut_short([job], cause, wall)
             return
@@ -225,6 +234,7 @@ class Ledger(Leases):
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""
+        self.failed.append((job, failure, 0.0))
         self._end(job, self.leases[job.id][1], "fail", wall, b"", failure, 0.0)
 
     def _end(
@@ -263,6 +273,7 @@ class Ledger(Leases):
         if job.unique:
             expires = max(expires, job.created + (options.unique_for_s or 0.0))
             self.uniques.ended(job, state, self.changes)
+        self.over.append(job)
         kept = (kept_value, kept_failure, error_of(failure))
         self.changes.ended.append(Ended(job.seq, state, wall, expires, job.attempt, job.crashes, run_s, name, *kept))
 
@@ -344,5 +355,5 @@ class Ledger(Leases):
         self.changes = Changes()
         self.let_go = {}
         self.ended = {}
-        self.kills = []
+        self.handed, self.over, self.failed, self.kills = [], [], [], []
         self.uniques.applied()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 import msgspec
 
 from eventmq.client import ids
+from eventmq.client.charts import Charts
 from eventmq.client.sockets import dealer
 from eventmq.errors import BrokerUnavailable, QuestionRefused, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
@@ -123,7 +124,7 @@ Progress = Callable[[int], object]
 """Told after each slice how many jobs it has been so far."""
 
 
-class Admin:
+class Admin(Charts):
     """A connection to the administrative socket at `addr`; a context manager.
 
     Args:

@@ -11,7 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from eventmq.errors import InvalidMessageError
-from eventmq.limits import ARGUMENTS_MAX, ERROR_CHARS_MAX, ID_CHARS_MAX, LIST_JOBS_MAX, NAME_CHARS_MAX, NEWEST
+from eventmq.limits import (
+    ARGUMENTS_MAX,
+    ERROR_CHARS_MAX,
+    FUTURE_S_MAX,
+    HISTORY_S,
+    ID_CHARS_MAX,
+    LIST_JOBS_MAX,
+    NAME_CHARS_MAX,
+    NEWEST,
+)
 from eventmq.protocol.v2 import Question
 from eventmq.values import JOBS_MAX
 
@@ -116,6 +125,45 @@ class Schedules(Params):
     after: Name = ""
     act: Literal["", "pause", "resume", "remove", "run"] = ""
     job: Annotated[str, Meta(max_length=ID_CHARS_MAX)] = ""
+
+
+Wall = Annotated[float, Meta(ge=0, le=FUTURE_S_MAX)]
+
+
+class Since(Params):
+    """What was seen since this wall time."""
+
+    since: Wall | None = None
+
+
+class Types(Since):
+    """What has become of each job type.
+
+    Attributes:
+        since: The last day, unless this wall time is given.
+        queue: As far as its jobs are in this queue.
+        after: Where to go on in the order of names: `next` of the answer before.
+    """
+
+    queue: Name = ""
+    after: Name = ""
+
+
+class Chart(Since):
+    """What has happened.
+
+    Attributes:
+        since: The last hour, unless this wall time is given, or `next` of the answer before.
+        until: To this wall time; None = now.
+        queue: As far as jobs in this queue are concerned.
+        name: As far as jobs of this type are concerned.
+        step_s: How long a step of time is, about; 0 = as fits.
+    """
+
+    until: Wall | None = None
+    queue: Name = ""
+    name: Name = ""
+    step_s: Annotated[int, Meta(ge=0, le=HISTORY_S)] = 0
 
 
 P = TypeVar("P", bound=Params)

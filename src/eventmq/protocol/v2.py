@@ -72,12 +72,13 @@ class Job(Body):
 
 class Failure(Body):
     """Why a job did not succeed: qualified exception name, its text, its formatted traceback, the qualified names of
-    the classes that the exception derives from."""
+    the classes that the exception derives from, and the last place in the user's own code that it came from."""
 
     type: str
     message: str
     traceback: str = ""
     bases: tuple[str, ...] = ()
+    place: str = ""
 
 
 class Outcome(Body):

@@ -250,8 +250,49 @@ class Snapshot(NamedTuple):
     facts: dict[str, bytes]
 
 
+Series = tuple[str, str]
+"""Whose past it is: a queue and a name; either may be empty, for all."""
+
+
+class Point(NamedTuple):
+    """What has happened to a series in a step of time.
+
+    Attributes:
+        series: Whose past it is.
+        length_s: How long the step is: one of `HISTORY_STEPS`.
+        start: Wall time at which it began.
+        data: Whatever is to be said of it.
+    """
+
+    series: Series
+    length_s: int
+    start: int
+    data: bytes
+
+
+class Past(Protocol):
+    """What has happened, in points. Of no use to any job, so a store without room keeps no more of it."""
+
+    def series(self) -> list[Series]:
+        """All that have points, or had them when they were looked at last by `forget`."""
+
+    def read(self, series: Series, length_s: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        """(start, data) of the points with since <= start < until, oldest first."""
+
+    def write(self, points: list[Point]) -> None:
+        """New points, or such as take the place of another one of the same series, length and start."""
+
+    def forget(self, now: float) -> list[Series]:
+        """Forgets points of one series, of another one each time, that began longer before wall time `now` than
+        `HISTORY_STEPS` says. Returns the series if it has no more."""
+
+
 class Store(Protocol):
     """See the module's text. Any method may raise `StoreError`; the Router then stops."""
+
+    @property
+    def past(self) -> Past:
+        """What has happened."""
 
     def load(self) -> Snapshot:
         """Everything a Router needs to go on, and a new epoch. Called first, and again when memory is to be made anew;

@@ -173,6 +173,8 @@ class Database:
                     raise sums.Damaged(text.splitlines()[-1])
             for row in self.db.execute(tables.EVERYTHING):
                 sums.record_of(row)
+            for row in self.db.execute(tables.ALL_POINTS):
+                sums.checked(row)
 
     def _checked(self, sql: str) -> int:
         """The one number of a table that has it and its sum."""

@@ -21,6 +21,7 @@ from eventmq.protocol.v2 import Job
 from eventmq.store import database, lists, sums, tables
 from eventmq.store.base import Changes, Durability, Ended, Holder, Moved, Page, Record, Requeued, Snapshot, Wanted
 from eventmq.store.database import Database
+from eventmq.store.past import SqlitePast
 from eventmq.store.retention import Retention
 
 
@@ -40,6 +41,7 @@ class SqliteStore:
         self._database = Database(path, durability)
         self._db = self._database.db
         self._retention = Retention(self._db)
+        self.past = SqlitePast(self._database)
 
     # ---- the contract --------------------------------------------------------------------------------
 

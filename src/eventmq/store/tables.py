@@ -1,13 +1,13 @@
 """What the SQLite file holds, and every statement that is run over and over on it. Text only; `sqlite` runs it.
 
-Schema 2. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
+Schema 3. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
 """
 
 from __future__ import annotations
 
 from eventmq.store.base import DEAD_LETTERS
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the tables, kept as `user_version`."""
 
 APPLICATION_ID = int.from_bytes(b"EvMQ", "big")
@@ -54,6 +54,15 @@ CREATE INDEX job_due ON job (due, seq, queue) WHERE paged = 2;
 CREATE INDEX job_unique ON job (name, unique_key, seq) WHERE holds = 1;
 CREATE INDEX job_unsuccessful ON job (state, seq) WHERE state NOT IN ('waiting', 'succeeded');
 CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE series (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, name TEXT NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE past (
+    series   INTEGER NOT NULL,
+    length_s INTEGER NOT NULL,
+    start    INTEGER NOT NULL,
+    data     BLOB    NOT NULL,
+    sum      INTEGER NOT NULL,
+    PRIMARY KEY (series, length_s, start) -- so what a chart shows lies side by side
+) WITHOUT ROWID;
 CREATE TABLE router (epoch INTEGER NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE progress (commits INTEGER NOT NULL, sum INTEGER NOT NULL);
 """
@@ -120,3 +129,14 @@ DELETE_EXPIRED = "DELETE FROM job WHERE seq > ? AND seq <= ? AND state <> 'waiti
 _DEAD = ", ".join(f"'{state}'" for state in DEAD_LETTERS)
 DELETE_DEAD = f"DELETE FROM job WHERE seq = ? AND state IN ({_DEAD})"
 DELETE_RESULT = f"DELETE FROM job WHERE seq = ? AND state NOT IN ('waiting', {_DEAD})"
+
+# ---- the past -------------------------------------------------------------------------------------------------------
+
+SERIES = "SELECT id, queue, name, sum FROM series"
+ADD_SERIES = "INSERT INTO series VALUES (?, ?, ?, ?)"
+DROP_SERIES = "DELETE FROM series WHERE id = ? AND NOT EXISTS (SELECT 1 FROM past WHERE series = id)"
+_POINT = "SELECT series, length_s, start, data, sum FROM past"
+ALL_POINTS = _POINT
+POINTS = f"{_POINT} WHERE series = ? AND length_s = ? AND start >= ? AND start < ?"
+SET_POINT = "INSERT OR REPLACE INTO past VALUES (?, ?, ?, ?, ?)"
+FORGET_POINTS = "DELETE FROM past WHERE series = ? AND length_s = ? AND start < ?"

@@ -10,8 +10,11 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import os
+import sysconfig
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import CoroutineType, TracebackType
 from typing import Any, NamedTuple
 
@@ -139,15 +142,32 @@ def failure_of(error: BaseException) -> Failure:
         message = f"<its __str__ raised {type(broken).__name__}>"
     cause = traceback.TracebackException(kind, error, _user_part(error.__traceback__))
     text = "".join(cause.format())
+    place = _place(_user_part(error.__traceback__))
     text = tail(text, limits.TRACEBACK_CHARS_MAX)
     bases = tuple(calls.type_name(base) for base in kind.__mro__[1:-1])
-    return Failure(calls.type_name(kind), carried(message[: limits.TRACEBACK_CHARS_MAX]), carried(text), bases)
+    return Failure(calls.type_name(kind), carried(message[: limits.TRACEBACK_CHARS_MAX]), carried(text), bases, place)
 
 
 def _user_part(frames: TracebackType | None) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_code.co_filename in _OWN_FILES:
         frames = frames.tb_next
     return frames
+
+
+_LIBRARIES = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _place(frames: TracebackType | None) -> str:
+    """The last line of the user's own code: of the package that the job is in, or of what is not installed."""
+    place, own = "", None
+    for frame, line in traceback.walk_tb(frames):
+        module, code = str(frame.f_globals.get("__name__", "")).split("."), frame.f_code
+        own = own or module[0]
+        if module[0] == own or not code.co_filename.startswith(_LIBRARIES):
+            *folders, file = Path(code.co_filename).parts
+            packages = len(module) - (file != "__init__.py")
+            place = f"{'/'.join([*folders[len(folders) - packages :], file])}:{line} {code.co_qualname}"
+    return carried(place)
 
 
 def tail(text: str, chars_max: int) -> str:
