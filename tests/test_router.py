@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from world import World, job
 
 from eventmq import limits
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.pool import Manager
 from eventmq.errors import StorageFull
 from eventmq.protocol import v2
 from eventmq.store.base import Changes
@@ -59,6 +62,13 @@ def test_the_same_id_again_is_acknowledged_and_stored_once(world: World) -> None
     assert len(world.handed(b"m")) == 2
 
 
+def test_a_job_that_was_cancelled_in_this_very_turn_does_not_come_back_with_its_request(world: World) -> None:
+    request, cancel = v2.encode(b"REQUEST", v2.Request(1, [job("a")])), v2.encode(b"CANCEL", v2.Cancel(2, ["a"]))
+    world.turn(*[(FRONTEND, [b"client", *frames]) for frames in (request, cancel, request)])
+    world.join(b"m", credit=1)
+    assert world.handed(b"m") == []
+
+
 def test_the_same_id_for_another_job_is_a_conflict(world: World) -> None:
     world.enqueue(job("a"))
     (refusal,) = world.enqueue(job("a", name="tasks.other")).refusals
@@ -104,6 +114,50 @@ def test_what_a_client_sets_of_the_routers_own_fields_is_overwritten(world: Worl
     assert (handed.attempt, handed.crashes) == (1, 0)
     assert handed.lease > 7
     assert handed.created > 1.0
+
+
+def batches(random: Random) -> list[list[v2.Job]]:
+    """REQUESTs of many jobs: mostly alike, some that are wrong or there already, more than a head may hold."""
+    options = [b"", v2.pack({"timeout_s": 9.0}), v2.pack({"result_ttl_s": 0.0}), v2.pack({"delay_s": 0.002})]
+    made = []
+    for n in range(40):
+        alike = {"queue": random.choice("ab"), "priority": random.choice((0, 0, 5)), "options": random.choice(options)}
+        batch = [job(f"{n}-{k}", **alike, attempt=7, due=3.0) for k in range(random.randint(1, 12))]
+        odd = [job("", **alike), job("x", name="", **alike), job("0-0", **alike), job(f"{n}-u", unique=f"{n}", **alike)]
+        made.append(batch + random.choices([*odd, batch[0], job("y", "c")], k=random.choice((0, 0, 0, 1))))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_jobs_in_bulk_fare_as_each_would_by_itself(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 30)
+    monkeypatch.setattr(limits, "HEADS_BYTES_MAX", 100 + 10 * seed)
+    bulk, single = World(queue_jobs_max=(("a", 20),)), World(queue_jobs_max=(("a", 20),))
+    ledger = single.router.ledger
+    monkeypatch.setattr(ledger, "_accept_alike", lambda jobs, wall: False)
+
+    def succeed(plain: list[tuple[v2.Job, v2.Outcome]], manager: Manager, wall: float) -> None:
+        for each, outcome in plain:
+            ledger.leases[each.id] = (each, manager, 0.0)
+            ledger._end(each, manager, "succeed", wall, outcome.value, None, outcome.run_s)
+
+    monkeypatch.setattr(ledger, "_succeed", succeed)
+    for world in (bulk, single):
+        random = Random(seed)
+        world.join(b"m", queues=[(10, "a"), (10, "b")], fair=seed % 2 == 0)
+        for batch in batches(random):
+            request = v2.encode(b"REQUEST", v2.Request(1, batch))
+            world.turn(*[(FRONTEND, [b"client", *request])] * random.choice((1, 1, 2)))
+            world.manager(b"m", b"READY", v2.Ready(world.router.pool.managers[b"m"].sent + random.randint(0, 9)))
+            held = world.router.ledger.held_by(world.router.pool.managers[b"m"])
+            world.finish(b"m", *random.sample(held, random.randint(0, len(held))), limit=1)
+    assert bulk.sent == single.sent
+    assert bulk.router.ledger.counts == single.router.ledger.counts
+    assert bulk.router.ledger.room.bytes == single.router.ledger.room.bytes
+    assert bulk.router.pool.managers[b"m"].finished == single.router.pool.managers[b"m"].finished
+    assert bulk.store.load() == single.store.load()
+    ids = [each.id for batch in batches(Random(seed)) for each in batch]
+    assert bulk.store.find(ids) == single.store.find(ids)
 
 
 def test_more_queues_than_allowed_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

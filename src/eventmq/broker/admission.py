@@ -34,6 +34,18 @@ def fault(job: Job) -> Refusal | None:
     return _fault_of_options(job) if job.options else None
 
 
+def alike(jobs: list[Job]) -> Job | None:
+    """One that stands for all of these, if they have one queue, one priority and the same options and no key. Its other
+    fields are their longest, so it is acceptable if they are."""
+    ways = {(job.queue, job.priority, job.options, job.unique) for job in jobs}
+    ids, names = [job.id for job in jobs], {job.name for job in jobs}
+    if len(ways) != 1 or "" in ids or "" in names:
+        return None
+    ((queue, priority, options, unique),) = ways
+    payload = max([job.payload for job in jobs], key=len)
+    return None if unique else Job(max(ids, key=len), queue, max(names, key=len), payload, priority, options)
+
+
 def _fault_of_options(job: Job) -> Refusal | None:
     if len(job.options) > limits.OPTIONS_BYTES_MAX:
         return Refusal(job.id, "too_large", f"options have at most {limits.OPTIONS_BYTES_MAX} bytes")

@@ -107,6 +107,18 @@ class Backlog:
         self.head += 1
         self.room.bytes += len(job.payload)
 
+    def holds(self, count: int, payloads: int) -> bool:
+        """Whether memory has room for so many jobs more, with so many bytes of payloads."""
+        fits = self.head + count <= limits.HEAD_JOBS_MAX and self.room.bytes + payloads < limits.HEADS_BYTES_MAX
+        return self.edge is None and fits
+
+    def push_all(self, jobs: list[Job], payloads: int) -> None:
+        """New jobs of one rank, with so many bytes of payloads."""
+        self.push(jobs[0])
+        self.lanes[-jobs[0].priority].extend(jobs[1:])
+        self.head += len(jobs) - 1
+        self.room.bytes += payloads - len(jobs[0].payload)
+
     def push_back(self, job: Job) -> None:
         """A job that was here before goes back to its old place."""
         self.push(job)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from eventmq import limits
 from eventmq.broker import backlog as backlogs
 from eventmq.broker import timers
-from eventmq.broker.admission import fault
+from eventmq.broker.admission import alike, fault
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
 from eventmq.broker.policy import Policy
@@ -109,6 +109,8 @@ class Intake(ABC):
             wall: Wall time.
             recovering: The Router was restarted, and jobs may run without its knowing.
         """
+        if self._accept_alike(jobs, wall):
+            return Accepted([], [])
         good, refusals = self._checked(jobs)
         existing: list[tuple[str, str]] = []
         live, let_go = self.live, self.let_go
@@ -141,11 +143,9 @@ class Intake(ABC):
             if full:
                 refusals.append(self._full(job))
                 continue
-            job.created, job.attempt, job.lease, job.crashes, job.failures = wall, 1, 0, 0, 0
-            job.settled = job.started = 0
-            job.due = self._due(job, wall) if job.options else 0.0
-            job.seq = self.next_seq
-            self.next_seq += 1
+            self._begin(job, wall)
+            if job.options:
+                job.due = self._due(job, wall)
             if job.due:
                 self._accept_delayed(job)
             elif backlog.edge is None and not backlog.full:
@@ -159,16 +159,36 @@ class Intake(ABC):
         self.counts["accepted"] += len(jobs) - len(refusals)
         return Accepted(refusals, existing)
 
+    def _accept_alike(self, jobs: list[Job], wall: float) -> bool:
+        """Takes in all of these at once, as they come in bulk: new, `alike`, due, and memory has room for them."""
+        most = alike(jobs)
+        if most is None or fault(most) or self._no_room(most) or self._due(most, wall):
+            return False
+        backlog, ids, size = self.backlog(most.queue), [job.id for job in jobs], sum([len(job.payload) for job in jobs])
+        if self._room(backlog) < len(jobs) or not backlog.holds(len(jobs), size):
+            return False
+        if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.store.find(ids):
+            return False
+        for job in jobs:
+            self._begin(job, wall)
+        backlog.push_all(jobs, size)
+        self.live.update(zip(ids, jobs, strict=True))
+        self.changes.added += jobs
+        self.counts["accepted"] += len(jobs)
+        self.changed_queues[most.queue] = None
+        return True
+
+    def _begin(self, job: Job, wall: float) -> None:
+        """A new job is accepted, whatever its client has written where the Router writes."""
+        job.created, job.attempt, job.lease, job.crashes, job.failures = wall, 1, 0, 0, 0
+        job.due, job.settled, job.started, job.seq = 0.0, 0, 0, self.next_seq
+        self.next_seq += 1
+
     def _checked(self, jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:
         """Jobs that are acceptable by themselves, and why the others are not."""
-        good, refusals = [], []
-        for job in jobs:
-            refusal = fault(job) or self._no_room(job)
-            if refusal is None:
-                good.append(job)
-            else:
-                refusals.append(refusal)
-        return good, refusals
+        faults = [fault(job) or self._no_room(job) for job in jobs]
+        good = [job for job, refusal in zip(jobs, faults, strict=True) if refusal is None]
+        return good, [refusal for refusal in faults if refusal is not None]
 
     def _rival(self, job: Job, wall: float, recovering: bool, full: bool) -> str | None:
         """The job in the way of a new one with a key. Those that it is to replace are in its way no more, unless

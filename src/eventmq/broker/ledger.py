@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from eventmq import limits
@@ -29,6 +30,13 @@ REQUEUED_FACT = "requeued"
 
 Ending = tuple[str, bytes, Failure | None, int]
 """How a job ended: state, value, failure, attempt."""
+
+
+@lru_cache(maxsize=1024)
+def _ends_plainly(options: bytes) -> bool:
+    """Whether these options say nothing about what becomes of a job that succeeds."""
+    opened = options_of(options)
+    return opened.result_ttl_s is None and not opened.schedule
 
 
 class Ledger(Leases):
@@ -145,6 +153,7 @@ class Ledger(Leases):
     def settle(self, outcomes: list[Outcome], manager: Manager, now: float, wall: float) -> None:
         """What a manager says of its hand-outs. One that is not current changes nothing."""
         leases = self.leases
+        plain: list[tuple[Job, Outcome]] = []
         for outcome in outcomes:
             lease = leases.get(outcome.id)
             if lease is None or lease[0].lease != outcome.lease or lease[1] is not manager:
@@ -156,7 +165,10 @@ class Ledger(Leases):
                 self.give_back([job])
                 continue
             observe(self.latencies, job.queue, now - since)
-            if outcome.state == "succeeded":
+            if outcome.state == "succeeded" and not job.unique and (not job.options or _ends_plainly(job.options)):
+                del leases[outcome.id]
+                plain.append((job, outcome))
+            elif outcome.state == "succeeded":
                 self._end(job, manager, "succeed", wall, outcome.value, None, outcome.run_s)
             elif outcome.state == "crashed":
                 self._crashed(job, manager, outcome, wall)
@@ -164,6 +176,29 @@ class Ledger(Leases):
                 self.cut_short([job], outcome.failure or Failure("eventmq.JobLost", "its manager stopped it"), wall)
             else:
                 self._failed(job, manager, outcome, wall)
+
+        if plain:
+            self._succeed(plain, manager, wall)
+
+    def _succeed(self, plain: list[tuple[Job, Outcome]], manager: Manager, wall: float) -> None:
+        """What `_end` does, for many at once about which nothing is special, and which `leases` has no longer."""
+        live, progress, ended, fair = self.live, self.progress, self.ended, manager.crew.fair
+        name, ttl_s = manager.incarnation.name, self.policy.result_ttl_s
+        expires, state = wall + max(ttl_s, limits.DEDUPE_S), lifecycle.SUCCEEDED
+        changed = self.changes.ended
+        for job, outcome in plain:
+            id, value, kept = job.id, outcome.value, outcome.value if ttl_s else b""
+            del live[id]
+            if progress:
+                progress.pop(id, None)
+            if fair is not None:
+                fair.given_back(job.queue)
+            ended[id] = (state, value, None, job.attempt)
+            end = Ended(job.seq, state, wall, expires, job.attempt, job.crashes, outcome.run_s, name, kept, b"")
+            changed.append(end)
+        self.over += [job for job, _ in plain]
+        manager.finished += len(plain)
+        self.counts[state] += len(plain)
 
     def _failed(self, job: Job, manager: Manager, outcome: Outcome, wall: float) -> None:
         failure = outcome.failure or Failure("eventmq.JobFailed", f"reported as {outcome.state[:40]!r}")
