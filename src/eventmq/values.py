@@ -30,6 +30,9 @@ Bounds = tuple[tuple[str, int], ...]
 ALL_QUEUES = "*"
 """Stands for the queues that are not named."""
 
+SECRET_CHARS_MIN = 16
+"""A password or token that is not found by trying."""
+
 JOBS_MAX = 1_000_000_000
 """A bound above this is none."""
 
@@ -245,6 +248,34 @@ def label(text: str) -> str:
     text = text.strip()
     if len(text) > NAME_CHARS_MAX or not text.isprintable():
         raise ValueError(f"at most {NAME_CHARS_MAX} printable characters")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names between commas, in small letters."""
+    return tuple(word.lower() for word in _words(text))
+
+
+def url_path(text: str) -> str:
+    """The path of a URL, checked; empty = none. Without a slash at its end.
+
+    Raises:
+        ValueError: Not such a path.
+    """
+    text = text.strip().rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", text):
+        raise ValueError("a path, as /eventmq")
+    return text
+
+
+def secret(text: str) -> str:
+    """A password or token, checked; empty = none.
+
+    Raises:
+        ValueError: Too short to be one, or it cannot be sent in a header.
+    """
+    if text and not (SECRET_CHARS_MIN <= len(text) <= NAME_CHARS_MAX and text.isascii() and text.isprintable()):
+        raise ValueError(f"{SECRET_CHARS_MIN} to {NAME_CHARS_MAX} printable ASCII characters")
     return text
 
 

@@ -27,7 +27,7 @@ from eventmq.cli.ending import FAILED, INTERRUPTED, OK
 from eventmq.client.admin import Admin
 from eventmq.client.handles import JobHandles
 from eventmq.errors import EventMQError
-from eventmq.settings import cores
+from eventmq.machine import cores
 
 POLL_S = 0.05
 """How often the demo asks how far the Router is."""

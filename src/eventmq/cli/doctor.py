@@ -23,7 +23,7 @@ from eventmq.cli.tables import Table, Told, some, span, tell
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.net import address
-from eventmq.settings import COMPONENTS, Settings, public
+from eventmq.settings import COMPONENTS, Settings
 
 OK_, WARNING, ERROR = "ok", "warning", "error"
 
@@ -61,12 +61,12 @@ def doctor(config: str | None, addr: str | None, timeout: float, form: str) -> i
     eventmq doctor -C /etc/eventmq.conf -a tcp://127.0.0.1:47293
     eventmq doctor -o json
     """
-    found = [*_machine(), *_settings(config)]
+    found = [*of_machine(), *_settings(config)]
     code = OK
     try:
         settings = load("admin", config, administrative_addr=addr)
         with connected(settings.administrative_addr, timeout) as admin:
-            found += _router(admin)
+            found += of_router(admin)
     except Mistake:
         pass  # told among the settings
     except (BrokerUnavailable, TimeoutError) as error:
@@ -82,7 +82,8 @@ def doctor(config: str | None, addr: str | None, timeout: float, form: str) -> i
 # ---- here ------------------------------------------------------------------------------------------------
 
 
-def _machine() -> Iterator[Finding]:
+def of_machine() -> Iterator[Finding]:
+    """What this process runs on."""
     import msgspec
     import zmq
 
@@ -108,7 +109,7 @@ def _settings(config: str | None) -> Iterator[Finding]:
         for note in settings.source.notes:
             yield Finding(WARNING, "settings", note)
         for name, place in sorted(settings.source.origins.items()):
-            text = f"{name} = {public(getattr(settings, name))!r}, from {place}"
+            text = f"{name} = {settings.shown()[name]!r}, from {place}"
             if (name, text) not in told:
                 told.add((name, text))
                 yield Finding(OK_, f"setting {name}", text)
@@ -150,7 +151,8 @@ def _free_space(path: Path) -> Iterator[Finding]:
 # ---- the Router --------------------------------------------------------------------------------------------
 
 
-def _router(admin: Admin) -> Iterator[Finding]:
+def of_router(admin: Admin) -> Iterator[Finding]:
+    """How the Router is, its store and its peers."""
     asked = time.time(), time.monotonic()
     status = admin.ask("STATUS")
     took_s = time.monotonic() - asked[1]

@@ -101,6 +101,23 @@ def scheduler(config: str | None, **flags: Any) -> int:
 
 
 @eventmq.command(**HELP)
+@options(
+    config,
+    click.option("-a", "--addr", "administrative_addr", metavar="ADDR", help="The Router's administrative address."),
+    click.option("--web-addr", metavar="ADDR", help="Where to listen for browsers. Default: 127.0.0.1:47296."),
+    log_level,
+)
+def web(config: str | None, **flags: Any) -> int:
+    """Run the dashboard: see and steer a Router in a browser. Needs the extra `dashboard`.
+
+    \b
+    eventmq web
+    eventmq web -a tcp://router.example:47293 --web-addr 127.0.0.1:8080
+    """
+    return _serve("web", config, **flags)
+
+
+@eventmq.command(**HELP)
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @options(
     config,
@@ -113,7 +130,7 @@ def scheduler(config: str | None, **flags: Any) -> int:
     log_level,
 )
 def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: Any) -> int:
-    """Run a Router, a job manager and a scheduler in this terminal.
+    """Run a Router, a job manager, a scheduler and the dashboard in this terminal.
 
     \b
     eventmq up shop.tasks
@@ -122,10 +139,10 @@ def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: 
     if free_ports and any(flag.endswith("_addr") and value for flag, value in flags.items()):
         raise click.UsageError("--free-ports and an address exclude each other")
     flags["modules"] = ",".join(modules) or None
-    router, manager = load("router", config, **flags), load("jobmanager", config, **flags)
+    router, manager, web = (load(component, config, **flags) for component in ("router", "jobmanager", "web"))
     from eventmq.cli.up import up
 
-    return up(router, manager, free_ports)
+    return up(router, manager, web, free_ports)
 
 
 @eventmq.command(**HELP)

@@ -36,12 +36,20 @@ def addresses_of(settings: Settings) -> dict[str, str]:
     """
     addresses = with_ports({name: getattr(settings, name) for name in LISTENING})
     for name, text in addresses.items():
-        if _taken(address.parse(text)):
-            raise SettingsError(
-                f"{name} {text} is in use: does a Router run already? Stop it (emq-cli shutdown), "
-                "or start this one with --free-ports"
-            )
+        _require_free(name, text, "a Router run already? Stop it (emq-cli shutdown)")
     return addresses
+
+
+def web_address(web_addr: str) -> dict[str, str]:
+    """The same of the dashboard."""
+    place = with_ports({"web_addr": str(address.parse_served(web_addr))})["web_addr"]
+    _require_free("web_addr", place, "a dashboard run already? Stop it")
+    return {"web_addr": address.to_serve(place)}
+
+
+def _require_free(name: str, text: str, guess: str) -> None:
+    if _taken(address.parse(text)):
+        raise SettingsError(f"{name} {text} is in use: does {guess}, or start this one with --free-ports")
 
 
 def with_ports(addresses: Mapping[str, str]) -> dict[str, str]:

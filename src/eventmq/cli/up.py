@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from eventmq import web as dashboard
 from eventmq.cli import children as family
 from eventmq.cli import serve, system
 from eventmq.cli.ending import OK
@@ -18,6 +19,7 @@ EventMQ is up. Ctrl-C ends it in order; a second one at once.
   clients          {frontend}
   job managers     {backend}
   emq-cli          {administrative}
+  dashboard        {web}
   store            {store}
   workers          {workers}, importing {modules}
 
@@ -27,13 +29,14 @@ In another terminal:
 """
 
 
-def up(router: Settings, manager: Settings, free_ports: bool) -> int:
-    """Runs a Router, a job manager and a scheduler until told to end.
+def up(router: Settings, manager: Settings, web: Settings, free_ports: bool) -> int:
+    """Runs a Router, a job manager, a scheduler and, if it is installed, the dashboard until told to end.
 
     Args:
         router: What the Router's settings will be, but for its addresses.
         manager: What the job manager's will be.
-        free_ports: Use free ports in the place of the Router's addresses.
+        web: What the dashboard's will be, but for its addresses.
+        free_ports: Use free ports in the place of their addresses.
 
     Raises:
         Ended: One of them ended by itself; the others have been stopped.
@@ -41,6 +44,8 @@ def up(router: Settings, manager: Settings, free_ports: bool) -> int:
     serve.import_from_here()
     serve.require_modules(manager.modules)
     addresses = system.scratch_addresses() if free_ports else system.addresses_of(router)
+    shown = bool(web.web_addr) and dashboard.installed()
+    addresses |= system.web_address("http://127.0.0.1:*" if free_ports else web.web_addr) if shown else {}
     assert router.source is not None
     environ = system.environ_of(os.environ, addresses, config_file=router.source.path, **router.source.flags)
     try:
@@ -48,18 +53,23 @@ def up(router: Settings, manager: Settings, free_ports: bool) -> int:
             system.start_router(children, addresses)
             system.start_manager(children, addresses)
             children.start("scheduler", "scheduler")
-            print(_banner(router, manager, addresses), flush=True)
+            if shown:
+                children.start("dashboard", "web")
+            print(_banner(router, manager, web, addresses), flush=True)
             while True:
                 children.pause(60)
     except family.Stopped:
         return OK
 
 
-def _banner(router: Settings, manager: Settings, addresses: Mapping[str, str]) -> str:
+def _banner(router: Settings, manager: Settings, web: Settings, addresses: Mapping[str, str]) -> str:
+    place = addresses.get("web_addr")
+    missing = "switched off" if dashboard.installed() else "not installed: pip install 'eventmq[dashboard]'"
     return BANNER.format(
         frontend=addresses["frontend_addr"],
         backend=addresses["backend_addr"],
         administrative=addresses["administrative_addr"],
+        web=f"{place}{web.web_path}/" if place else missing,
         store=public(router.store),
         workers=manager.concurrent_jobs,
         modules=", ".join(manager.modules) or "nothing yet",

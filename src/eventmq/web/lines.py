@@ -1,0 +1,113 @@
+"""Connections to the Router for pages that are made side by side, and answers that they share.
+
+An `Admin` asks one question at a time, so each thread borrows one. What many browsers ask at nearly the same time is
+asked once: answers to questions that change nothing are kept for SHARED_S, and forgotten when something is changed
+here. Whoever gets one must not change it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from eventmq.client.admin import Admin
+from eventmq.errors import BrokerUnavailable
+from eventmq.web.limits import LINES, PATIENCE_S, SHARED_S, SUMS_SHARED_S
+
+Ask = Callable[..., Any]
+
+CHANGING = frozenset(
+    {"SCHEDULE", "PAUSE", "RESUME", "DRAIN", "LIMIT", "REQUEUE", "PURGE", "CANCEL", "DRAIN_MANAGER", "RERUN"}
+)
+"""Questions whose answers are nobody else's."""
+
+SUMS = frozenset({"HISTORY", "TYPES", "FAILURES"})
+"""Questions about sums of whole minutes."""
+
+
+class Answers:
+    """What the Router has said lately, by question."""
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._said: dict[bytes, tuple[float, Any]] = {}
+        self._changed = now()
+
+    def of(self, command: str, params: dict[str, Any], ask: Ask) -> Any:
+        """The answer to a question: one that is there, or that of `ask`."""
+        if command in CHANGING:
+            try:
+                return ask(command, **params)
+            finally:
+                with self._lock:
+                    self._said.clear()
+                    self._changed = self._now()
+        key = msgspec.msgpack.encode((command, sorted(params.items())))
+        asked = self._now()
+        with self._lock:
+            self._said = {each: said for each, said in self._said.items() if said[0] > asked}
+            if key in self._said:
+                return self._said[key][1]
+        answer = ask(command, **params)
+        with self._lock:
+            if asked >= self._changed:
+                self._said[key] = asked + (SUMS_SHARED_S if command in SUMS else SHARED_S), answer
+        return answer
+
+
+class Line(Admin):
+    """A connection whose answers are shared."""
+
+    def __init__(self, addr: str, answers: Answers, timeout_s: float = PATIENCE_S) -> None:
+        super().__init__(addr, timeout_s)
+        self._answers = answers
+
+    def ask(self, command: str, **params: Any) -> Any:
+        """See `Admin.ask`."""
+        return self._answers.of(command, params, super().ask)
+
+
+class Lines:
+    """A few connections to one Router, made when they are needed.
+
+    Args:
+        make: Makes one.
+        patience_s: How long to wait for one that is free.
+    """
+
+    def __init__(self, make: Callable[[], Admin], patience_s: float = PATIENCE_S) -> None:
+        self._make = make
+        self._patience_s = patience_s
+        self._free: SimpleQueue[Admin | None] = SimpleQueue()
+        for _ in range(LINES):
+            self._free.put(None)
+
+    @contextmanager
+    def borrow(self) -> Iterator[Admin]:
+        """One for a while.
+
+        Raises:
+            BrokerUnavailable: None is free: the Router answers slowly, or not at all.
+        """
+        try:
+            admin = self._free.get(timeout=self._patience_s)
+        except Empty:
+            raise BrokerUnavailable("the Router answers too slowly for all who ask") from None
+        try:
+            admin = admin or self._make()
+            yield admin
+        finally:
+            self._free.put(admin)
+
+    def close(self) -> None:
+        """Closes those that are free."""
+        for _ in range(LINES):
+            if not self._free.empty() and (admin := self._free.get()) is not None:
+                admin.close()

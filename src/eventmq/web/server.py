@@ -1,0 +1,76 @@
+"""The process around the dashboard: listens, serves, and ends when it is told to.
+
+An event stream never ends by itself, and a server that waits for its requests would wait for ever; so a signal ends the
+streams first.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from eventmq.client.admin import Admin
+from eventmq.errors import SettingsError
+from eventmq.net import address
+from eventmq.settings import Settings
+from eventmq.web.app import Dashboard, create_app
+from eventmq.web.guard import check_exposure
+from eventmq.web.limits import CONNECTIONS_MAX, STOP_S
+from eventmq.web.lines import Answers, Line
+
+log = logging.getLogger("eventmq.web")
+
+
+class Server(uvicorn.Server):
+    """Ends the streams when it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
+        super().__init__(config)
+        self._dashboard = dashboard
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT."""
+        self._dashboard.live.close()
+        super().handle_exit(sig, frame)
+
+
+def run(settings: Settings) -> int:
+    """Serves the dashboard until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: It may not listen there, or cannot.
+    """
+    check_exposure(settings)
+    addr = address.reachable(settings.administrative_addr)
+    answers = Answers()
+    dashboard = Dashboard(settings, lambda: Admin(addr), lambda: Line(addr, answers))
+    config = uvicorn.Config(
+        create_app(dashboard),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=STOP_S,
+        limit_concurrency=CONNECTIONS_MAX,
+    )
+    with _listening(settings.web_addr) as place:
+        where = address.parse_served(settings.web_addr)._replace(port=place.getsockname()[1])
+        log.info("listening: %s%s/ for the Router at %s", address.to_serve(str(where)), settings.web_path, addr)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn raises it again when it has ended in order
+        Server(config, dashboard).run([place])
+    return 0
+
+
+def _listening(web_addr: str) -> socket.socket:
+    where = address.parse_served(web_addr)
+    host = "" if where.host == "*" else where.host
+    try:
+        return socket.create_server((host, where.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SettingsError(f"web_addr: cannot listen on {web_addr}: {error.strerror}") from error

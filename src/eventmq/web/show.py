@@ -1,0 +1,98 @@
+"""Data as people read it: the templates, and the words and forms that they use for numbers and times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from time import time
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+
+from eventmq.cli.tables import some, span
+from eventmq.client import query
+from eventmq.protocol.administration import STATES, Selection
+from eventmq.web import charts
+from eventmq.web.guard import may
+
+THEMES = ("light", "dark")
+
+THEME = "eventmq_theme"
+"""A cookie with the theme that was chosen; without it the browser's own counts."""
+
+
+def url(base: str, path: str, **given: Any) -> str:
+    """A link of ours; what is None or empty is left out."""
+    text = urlencode({name: value for name, value in given.items() if value not in (None, "")})
+    return f"{base}{path}" + (f"?{text}" if text else "")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates; what they are given is escaped wherever it stands."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {
+        "states": STATES,
+        "query_of": lambda **given: query.text_of(Selection(**given)),
+        "outcomes": charts.OUTCOMES,
+        "windows": charts.WINDOWS,
+    }
+    made.filters |= {
+        "count": lambda number: f"{number:,}".replace(",", "\u202f"),
+        "some": some,
+        "span": span,
+        "short": short,
+        "progress": progress,
+        "points": charts.points,
+        "iso": lambda at: datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "json": lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
+    }
+    return made
+
+
+def page(template: str, request: Request, base: str, **given: Any) -> str:
+    """A page.
+
+    Args:
+        template: Its name.
+        request: What is answered.
+        base: The path below which we are.
+        given: What the template shows.
+    """
+    role, theme = request.state.role, request.cookies.get(THEME, "")
+    path = request.url.path.removeprefix(base) or "/"
+    return (
+        environment()
+        .get_template(f"{template}.html")
+        .render(
+            base=base,
+            url=partial(url, base),
+            role=role,
+            may=partial(may, role),
+            path=path,
+            here=f"{base}{path}" + (f"?{request.url.query}" if request.url.query else ""),
+            now=time(),
+            theme=theme if theme in THEMES else "auto",
+            **given,
+        )
+    )
+
+
+def short(seconds: float) -> str:
+    """A length of time that may be tiny: `1.2 ms`, `3.4 s`, `3 m 5 s`."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else span(seconds)
+
+
+def progress(told: Any) -> str:
+    """How far a job says it is."""
+    return f"{told:.0%}" if isinstance(told, float) and 0 <= told <= 1 else str(told)
