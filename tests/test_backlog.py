@@ -8,6 +8,7 @@ import time
 from world import job
 
 from eventmq.broker.backlog import Backlog, Room
+from eventmq.broker.timers import Expiries
 
 JOBS = 100_000
 ACTS = 1_000
@@ -18,7 +19,7 @@ SOON_S = 0.5
 
 
 def test_no_message_holds_the_loop_however_long_the_head() -> None:
-    backlog = Backlog("default", Room())
+    backlog = Backlog("default", Room(Expiries({})))
     jobs = [job(f"j{seq}", seq=seq, payload=b"") for seq in range(JOBS)]
     for each in jobs:
         backlog.push(each)

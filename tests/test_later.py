@@ -204,3 +204,66 @@ def test_a_job_that_has_not_begun_in_time_expires(world: World) -> None:
     assert [r.state for r in world.results(b"client")] == ["expired"]
     wait(world, 60)
     assert state(world, "long") == "running"
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_job_of_a_queue_that_hands_out_nothing_expires_on_time(world: World, served: bool) -> None:
+    if served:
+        world.join(b"m", credit=9)
+        world.router.ledger.say("default", paused=True)
+    world.enqueue(job("a", options=options(expires_s=5.0)), job("b", options=options(expires_s=5.0)), job("c"))
+    world.client(b"client", b"WAIT", v2.Wait(2, ["a", "b"]))
+    at = world.now + 5
+    world.wait(4)
+    assert world.router.next_deadline() <= at
+    assert world.results(b"client") == []
+    world.wait(2)
+    assert [(r.id, r.state) for r in world.results(b"client")] == [("a", "expired"), ("b", "expired")]
+    assert len(world.router.ledger.backlogs["default"]) == 1
+    world.restart()
+    assert [each.job.id for each in world.store.find(["a", "c"]) if each.state == "waiting"] == ["c"]
+
+
+def test_what_may_run_out_of_sight_does_not_expire_as_a_waiting_job(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=options(expires_s=3.0)))
+    (handed,) = world.handed(b"m")
+    world.restart()
+    world.wait(6)
+    assert world.router.holding
+    verdicts = world.join(b"m", held=[v2.Held("a", handed.lease)])
+    assert [each.verdict for each in verdicts] == ["keep"]
+
+
+def test_many_that_expire_at_once_do_not_hold_the_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ACT_JOBS_MAX", 3)
+    world.enqueue(*(job(f"j{n}", options=options(expires_s=5.0)) for n in range(8)))
+    world.turn(after=6)
+    assert world.router.ledger.counts["expired"] == 3
+    assert world.router.next_deadline() == world.now
+    world.turn()
+    world.turn()
+    assert world.router.ledger.counts["expired"] == 8
+
+
+def test_a_job_that_is_requeued_or_only_in_the_store_expires_in_its_own_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 2)
+    world.enqueue(*(job(f"j{n}", options=options(expires_s=5.0)) for n in range(6)))
+    world.wait(8)
+    assert world.router.ledger.counts["expired"] == 6, "pages come in and expire, too"
+    world.router.ledger.requeue(world.store.find(["j3"])[0], world.wall)
+    world.wait(4)
+    assert len(world.router.ledger.backlogs["default"]) == 1
+    world.wait(2)
+    assert len(world.router.ledger.backlogs["default"]) == 0
+
+
+def test_times_of_jobs_that_have_begun_are_not_kept_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EXPIRIES_SPARE", 10)
+    world = World()
+    world.join(b"m", credit=1000)
+    for n in range(200):
+        world.enqueue(job(f"j{n}", options=options(expires_s=3600.0)))
+    assert len(world.router.ledger.room.expiries._heap) <= 11

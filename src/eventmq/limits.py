@@ -114,6 +114,9 @@ HEADS_BYTES_MAX = 64 << 20
 TIMERS_MAX = 50_000
 """Delayed jobs held in memory (about 600 bytes each); those that are due later stay in the store."""
 
+EXPIRIES_SPARE = 1_000
+"""Times of jobs that are to expire and have begun or ended since, kept besides as many as wait (100 bytes each)."""
+
 TIMERS_AHEAD_S = 60.0
 """The store is asked for delayed jobs this long before they are due."""
 

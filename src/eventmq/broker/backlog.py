@@ -15,6 +15,7 @@ from bisect import bisect_left, insort
 from collections import deque
 
 from eventmq import limits
+from eventmq.broker.timers import Expiries
 from eventmq.protocol.v2 import Job, ready_at
 
 Key = tuple[int, int]
@@ -34,12 +35,13 @@ def _seq(job: Job) -> int:
 
 
 class Room:
-    """Payload bytes of all heads together, shared by all backlogs."""
+    """Payload bytes of all heads together, and when their jobs expire: shared by all backlogs."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "expiries")
 
-    def __init__(self) -> None:
+    def __init__(self, expiries: Expiries) -> None:
         self.bytes = 0
+        self.expiries = expiries
 
     @property
     def full(self) -> bool:
@@ -55,7 +57,7 @@ class Backlog:
         paged: Number of waiting jobs that are only in the store.
         head: Number of waiting jobs in memory.
         delayed: Number of delayed jobs of this queue, which are not here.
-        room: Where all heads' bytes are counted.
+        room: What all heads share.
     """
 
     __slots__ = ("delayed", "edge", "head", "lanes", "name", "paged", "ranks", "room")
@@ -106,6 +108,8 @@ class Backlog:
         lane.append(job)
         self.head += 1
         self.room.bytes += len(job.payload)
+        if job.options:
+            self.room.expiries.add(job)
 
     def holds(self, count: int, payloads: int) -> bool:
         """Whether memory has room for so many jobs more, with so many bytes of payloads."""
@@ -113,11 +117,13 @@ class Backlog:
         return self.edge is None and fits
 
     def push_all(self, jobs: list[Job], payloads: int) -> None:
-        """New jobs of one rank, with so many bytes of payloads."""
+        """New jobs of one rank and with the same options, with so many bytes of payloads."""
         self.push(jobs[0])
         self.lanes[-jobs[0].priority].extend(jobs[1:])
         self.head += len(jobs) - 1
         self.room.bytes += payloads - len(jobs[0].payload)
+        for job in jobs[1:] if jobs[0].options else ():
+            self.room.expiries.add(job)
 
     def push_back(self, job: Job) -> None:
         """A job that was here before goes back to its old place."""

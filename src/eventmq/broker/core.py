@@ -214,8 +214,10 @@ class Core(ABC):
             return self.now
         busy = self.pool.managers or self.schedulers or self.expected
         deadline = self._next_check if busy else self._next_sweep
-        next_due = self.ledger.timers.next_due
-        return deadline if next_due is None else min(deadline, self.now + max(0.0, next_due - self.wall))
+        for due in (self.ledger.timers.next_due, None if self.holding else self.ledger.room.expiries.next):
+            if due is not None:
+                deadline = min(deadline, self.now + max(0.0, due - self.wall))
+        return deadline
 
     def tick(self, drained: bool) -> None:
         """Beats, silence, hand-outs."""
@@ -236,6 +238,7 @@ class Core(ABC):
             self.schedules.sweep(self.wall, keep=any(each.wire == 1 for each in self.schedulers.values()))
         self.distribute()
         if not self.holding:
+            self.ledger.expire(self.wall)
             self.hand_out()
 
     def _after_commit(self) -> None:

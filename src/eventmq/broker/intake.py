@@ -20,7 +20,7 @@ from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
 from eventmq.broker.policy import Policy
 from eventmq.broker.rules import Rules
-from eventmq.broker.timers import Timers
+from eventmq.broker.timers import Expiries, Timers
 from eventmq.broker.uniques import Uniques
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Failure, Job, Refusal, options_of
@@ -75,7 +75,7 @@ class Intake(ABC):
         self.rules = Rules(snapshot.facts, policy.queue_jobs_max)
         self.next_seq = snapshot.next_seq
         self.uniques = Uniques(store, self.live, snapshot.next_seq)
-        self.room = Room()
+        self.room = Room(Expiries(self.live))
         self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
         first = store.due(timers.FIRST, 1) if snapshot.delayed else []
         self.timers = Timers(sum(snapshot.delayed.values()), (first[0].due, first[0].seq) if first else None)

@@ -12,7 +12,7 @@ from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Crew, Incarnation, Manager
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import Job, options_of
-from eventmq.store.base import Store
+from eventmq.store.base import Record, Store
 
 Lease = tuple[Job, Manager, float]
 """One hand-out: the job, who has it, since when (monotonic). Not a class: one is made for every job."""
@@ -40,6 +40,10 @@ class Leases(Intake):
         for job in self.in_doubt:
             job.lease = job.started
             self.leases[job.id] = (job, self.absent, now)
+
+    def find(self, ids: list[str]) -> dict[str, Record]:
+        """Jobs by id as the store has them."""
+        return {record.job.id: record for record in self.store.find(ids)}
 
     def held_by(self, manager: Manager) -> list[Job]:
         """What is handed out to a manager. Looks at all leases: for rare events and people."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from eventmq import limits
@@ -121,6 +122,12 @@ class Ledger(Leases):
         if backlog.edge is not None:
             self.short_queues[queue] = None
         return jobs
+
+    def expire(self, wall: float) -> None:
+        """Some of the waiting jobs that have not begun in time end. Not while managers may run what seems to wait."""
+        for job in islice(iter(lambda: self.room.expiries.pop_over(wall), None), limits.ACT_JOBS_MAX):
+            self.take_out(job)
+            self._end(job, None, "expire", wall)
 
     def _unexpired(self, jobs: list[Job], wall: float) -> list[Job]:
         """Those that may still begin; the others end."""
@@ -380,10 +387,6 @@ class Ledger(Leases):
     def stored(self, ids: Iterable[str]) -> dict[str, Record]:
         """What the store has, by id, of those of these jobs that memory does not know."""
         return self.find([id for id in ids if id not in self.live and id not in self.let_go and id not in self.ended])
-
-    def find(self, ids: list[str]) -> dict[str, Record]:
-        """Jobs by id as the store has them."""
-        return {record.job.id: record for record in self.store.find(ids)}
 
     def applied(self) -> None:
         """The turn's changes are durable."""

@@ -1,4 +1,4 @@
-"""The delayed jobs: those that are due next in memory, the rest in the store.
+"""The delayed jobs: those that are due next in memory, the rest in the store. And when waiting ones are to expire.
 
 As a queue's backlog, cut by an `edge`, but in order of (due, seq): jobs before it are in memory, jobs at or behind it
 are only in the store. Knows no clock; whoever calls says what time it is.
@@ -7,9 +7,10 @@ are only in the store. Knows no clock; whoever calls says what time it is.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from heapq import heapify, heappop, heappush
 
 from eventmq import limits
-from eventmq.protocol.v2 import Job
+from eventmq.protocol.v2 import Job, options_of
 
 Key = tuple[float, int]
 """(due, seq)."""
@@ -102,3 +103,46 @@ def _place(entry: tuple[float, int, Job]) -> Key:
 
 def _due(entry: tuple[float, int, Job]) -> float:
     return entry[0]
+
+
+class Expiries:
+    """Waiting jobs in memory that end when they have not begun by their time.
+
+    Args:
+        live: Jobs in memory by id, read only. What waits there no longer is dropped when there is too much of it.
+    """
+
+    def __init__(self, live: dict[str, Job]) -> None:
+        self._live = live
+        self._heap: list[tuple[float, int, str]] = []  # (wall time, seq, id)
+        self._clean_at = limits.EXPIRIES_SPARE
+
+    def add(self, job: Job) -> None:
+        """A job waits."""
+        expires_s = options_of(job.options).expires_s
+        if expires_s is None:
+            return
+        if len(self._heap) >= self._clean_at:
+            self._heap = [place for place in self._heap if self._waiting(place)]
+            heapify(self._heap)
+            self._clean_at = 2 * len(self._heap) + limits.EXPIRIES_SPARE
+        heappush(self._heap, (job.created + expires_s, job.seq, job.id))
+
+    def pop_over(self, wall: float) -> Job | None:
+        """A job that waits and whose time is over at wall time `wall`."""
+        while self._heap and self._heap[0][0] <= wall:
+            if job := self._waiting(heappop(self._heap)):
+                return job
+        return None
+
+    def _waiting(self, place: tuple[float, int, str]) -> Job | None:
+        at, seq, id = place
+        job = self._live.get(id)
+        if job is None or job.seq != seq or job.lease or job.due:
+            return None
+        return job if at == job.created + (options_of(job.options).expires_s or 0.0) else None
+
+    @property
+    def next(self) -> float | None:
+        """Wall time at which the next one may be over."""
+        return self._heap[0][0] if self._heap else None

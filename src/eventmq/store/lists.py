@@ -48,7 +48,7 @@ def browse(db: sqlite3.Connection, wanted: Wanted, before: int, now: float, rows
         given["last"] = last or 0
         ends = looked < given["rows"] or db.execute(CREATED, (last,)).fetchone()[0] < wanted.stop
     columns = f"{LINE}, payload" if wanted.arguments else LINE
-    conditions += [f"{sql}" for name, sql in CONDITIONS.items() if _is_set(wanted, name, given)]
+    conditions += [sql for name, sql in CONDITIONS.items() if _is_set(wanted, name, given)]
     arms = " UNION ALL ".join(f"{columns} FROM job {' AND '.join((source, *conditions))}" for source in sources)
     lines, cut = _lines(db.execute(f"{arms} ORDER BY seq DESC LIMIT :limit", given), wanted, limit)
     return Page(lines, cut or (0 if ends else given["last"]))
