@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from eventmq.cli.main import eventmq
 from eventmq.cli.system import scratch_addresses
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -83,6 +86,16 @@ def test_the_names_of_the_2020_release(tmp_path: Path, environ: dict[str, str], 
     start(scheduler)
     assert typed(SHELL[1], tmp_path, environ).startswith("5\n")
     assert "job managers" in typed(status, tmp_path, environ)
+
+
+def test_every_command_of_an_operator_parses() -> None:
+    (block,) = [text for language, text in BLOCKS if language == "console"]
+    for line in block.splitlines():
+        command, words = eventmq, shlex.split(line.removeprefix("$ "), comments=True)[1:]
+        while isinstance(command, click.Group):
+            found = command.commands[words.pop(0)]
+            command = getattr(found, "real", found)
+        command.make_context(line, words)
 
 
 def test_the_longer_example_is_right(tmp_path: Path) -> None:

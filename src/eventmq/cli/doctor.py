@@ -5,7 +5,6 @@ Each check yields findings, and goes on where one is bad. What only the Router k
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import shutil
@@ -131,21 +130,18 @@ def _without_router(config: str | None) -> Iterator[Finding]:
     if path is not None:
         there = f"{path.stat().st_size:,} bytes" if path.exists() else "not there yet; a Router makes it"
         yield Finding(OK_, "store", f"{path}: {there}")
-        yield from _free_space(path)
+        if path.parent.is_dir():
+            yield _free_space(shutil.disk_usage(path.parent).free)
 
 
 def _path_of(settings: Settings) -> Path | None:
     return Path(settings.store.removeprefix("sqlite:///")) if settings.store.startswith("sqlite:///") else None
 
 
-def _free_space(path: Path) -> Iterator[Finding]:
-    if path.parent.is_dir():
-        free = shutil.disk_usage(path.parent).free
-        low = free < FREE_BYTES_MIN
-        advice = "make room: without it new jobs are refused" if low else ""
-        yield Finding(WARNING if low else OK_, "disk", f"{free / 2**30:.1f} GiB free at {path.parent}", advice)
-        if not os.access(path.parent, os.W_OK):
-            yield Finding(WARNING, "disk", f"{path.parent} cannot be written by this user")
+def _free_space(free_bytes: float) -> Finding:
+    low = free_bytes < FREE_BYTES_MIN
+    advice = "make room: without it new jobs are refused" if low else ""
+    return Finding(WARNING if low else OK_, "disk", f"{free_bytes / 2**30:.1f} GiB free on the store's disk", advice)
 
 
 # ---- the Router --------------------------------------------------------------------------------------------
@@ -162,11 +158,11 @@ def of_router(admin: Admin) -> Iterator[Finding]:
     yield Finding(WARNING if slow else OK_, "Router", text, advice)
     if status["version"] != __version__:
         yield Finding(WARNING, "Router", f"this command line is {__version__}", "run the same release everywhere")
-    if status["draining"]:
-        yield Finding(WARNING, "Router", "is told to end: it accepts and hands out nothing more")
     yield _skew("Router", status["wall"] - asked[0] - took_s / 2)
     yield from _store(status["store"])
     yield from _peers(admin, status)
+    for each in admin.problems():
+        yield Finding(ERROR if each["level"] == "critical" else WARNING, "problem", each["text"])
 
 
 def _skew(who: str, skew_s: float) -> Finding:
@@ -182,12 +178,10 @@ def _store(store: Mapping[str, Any]) -> Iterator[Finding]:
         f"{store['url']}: schema {store['schema']}, durability {store['durability']}, {store['bytes']:,} bytes, {held}"
     )
     yield Finding(OK_, "store", facts)
-    if not store["room"]:
-        yield Finding(ERROR, "store", "is full: new jobs are refused", "make room on its disk, or purge ended jobs")
     if store["durability"] == "none" or store["url"] == "memory:":
         yield Finding(WARNING, "store", "jobs do not survive the Router's end", "durability = full, in a file")
-    if store["url"].startswith("sqlite:///"):
-        yield from _free_space(Path(store["url"].removeprefix("sqlite:///")))
+    if store["free_bytes"] is not None:
+        yield _free_space(store["free_bytes"])
 
 
 def _peers(admin: Admin, status: Mapping[str, Any]) -> Iterator[Finding]:
@@ -195,18 +189,9 @@ def _peers(admin: Admin, status: Mapping[str, Any]) -> Iterator[Finding]:
     peers = f"{some(len(managers), 'job manager')}, {some(status['schedulers'], 'scheduler')}"
     idle = "start one: eventmq jobmanager MODULE" if not managers else ""
     yield Finding(OK_ if managers else WARNING, "peers", peers, idle)
-    for name in status["expected_managers"]:
-        yield Finding(WARNING, "peers", f"{name} was connected before a restart, and is waited for")
     for each in managers:
         version = each["about"].get("version", __version__ if each["wire"] == "2.0" else "of 2020")
         if version != status["version"]:
             yield Finding(WARNING, "peers", f"{each['name']} is EventMQ {version}", "run the same release everywhere")
         if abs(each["skew_s"]) > SKEW_S_MAX:
             yield _skew(f"job manager {each['name']}", each["skew_s"])
-    schedules = status["schedules"]
-    if schedules["total"] and not status["schedulers"]:
-        text = f"{some(schedules['total'], 'schedule')}, and no scheduler: nothing is due"
-        yield Finding(ERROR, "schedules", text, "start one: eventmq scheduler")
-    if schedules["overdue"]:
-        text = f"{some(schedules['overdue'], 'schedule')} overdue"
-        yield Finding(WARNING, "schedules", text, "look at them: eventmq schedule list")
