@@ -15,16 +15,16 @@ from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.protocol import v2
 from eventmq.protocol.v2 import LogLine
 from eventmq.workers import context, messages
-from eventmq.workers.joblog import JobLog
+from eventmq.workers.reports import Reports
 from eventmq.workers.session import Identity, SessionV2
 
 # ---- in the worker ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def log() -> Iterator[JobLog]:
+def log() -> Iterator[Reports]:
     """The handler on a logger of its own, in a job of lease 7."""
-    handler = JobLog()
+    handler = Reports()
     logger = logging.getLogger("test.joblog")
     logger.propagate = False
     logger.setLevel("INFO")
@@ -39,7 +39,7 @@ def say(text: str, *args: object) -> None:
     logging.getLogger("test.joblog").info(text, *args)
 
 
-def test_lines_carry_level_time_text_and_traceback(log: JobLog) -> None:
+def test_lines_carry_level_time_text_and_traceback(log: Reports) -> None:
     say("%s of %s", 1, 2)
     logging.getLogger("test.joblog").debug("below the level")
     try:
@@ -53,11 +53,11 @@ def test_lines_carry_level_time_text_and_traceback(log: JobLog) -> None:
         ("ERROR", "it failed"),
     ]
     assert report.lines[1].text.endswith("ValueError: no such user \\udcff")
-    messages.encode(report)
+    messages.encode(messages.Progress([report]))
     assert log.take() == []
 
 
-def test_of_many_lines_the_last_are_kept_and_of_a_long_one_its_end(log: JobLog) -> None:
+def test_of_many_lines_the_last_are_kept_and_of_a_long_one_its_end(log: Reports) -> None:
     for n in range(limits.JOB_LOG_LINES_MAX + 5):
         say("line %d", n)
     say("x" * limits.JOB_LOG_LINE_CHARS_MAX + "end")
@@ -70,7 +70,7 @@ def test_of_many_lines_the_last_are_kept_and_of_a_long_one_its_end(log: JobLog) 
 
 
 def test_what_no_job_logs_and_what_cannot_be_formatted_is_left_out(
-    log: JobLog, monkeypatch: pytest.MonkeyPatch
+    log: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd: list[logging.LogRecord] = []
     monkeypatch.setattr(log, "handleError", odd.append)

@@ -814,8 +814,8 @@ def test_draining_tells_the_workers_and_a_job_that_asks_for_a_retry_is_handed_ou
 def test_what_jobs_say_of_themselves_is_passed_on_in_order(manager: Manager) -> None:
     first, second = manager.request(2)
     for worker, job, value in ((1, first, b"\x01"), (2, second, b"\x05"), (1, first, b"\x02")):
-        manager.foreman.on_event(worker, messages.Progress(job.lease, value), manager.now)
-    manager.foreman.on_event(1, messages.Progress(77, b"\x01"), manager.now)
+        manager.foreman.on_event(worker, messages.Progress([v2.Report(job.id, job.lease, value)]), manager.now)
+    manager.foreman.on_event(1, messages.Progress([v2.Report("x", 77, b"\x01")]), manager.now)
     manager.turn()
     (frames,) = manager._take(b"PROGRESS")
     assert v2.decode(frames[3], v2.Progress).reports == [

@@ -219,7 +219,7 @@ class Child:
         if not self.alive or self._current is None or self._current[1] is not run:
             return
         if self.rng.random() < 0.2:
-            self._send(messages.Progress(run.lease, v2.pack(run.attempt)))
+            self._send(messages.Progress([v2.Report(self._current[0].id, run.lease, v2.pack(run.attempt))]))
         self._flush(clear=False)
         while self._commands:
             self._obey(self._commands.popleft())

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from click.shell_completion import BashComplete
 from system_jobs import complain, double, hold, recount
@@ -167,6 +168,24 @@ def test_jobs_that_wait_are_called_off_by_a_query(line: Line) -> None:
     assert line.run("queue", "purge", "nobody", "--dry-run").out == "3 jobs: state:waiting,delayed queue:nobody\n"
     assert line.run("queue", "purge", "nobody", "--yes").out == "cancelled 3 jobs\n"
     assert later.status == "cancelled"
+
+
+def test_what_comes_after_the_count_is_not_meant(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = double.options(queue="nobody").delay(1)
+    late: list[eventmq.JobHandle[int]] = []
+    asked: list[str] = []
+
+    def confirm(text: str, err: bool) -> bool:
+        asked.append(text)
+        late.append(double.options(queue="nobody").delay(2))
+        return True
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(click, "confirm", confirm)
+    assert line.run("job", "cancel", "queue:nobody").out == "cancelled 1 job\n"
+    assert asked == ["Cancel 1 job: state:waiting,delayed queue:nobody?"]
+    assert (counted.status, late[0].status) == ("cancelled", "waiting")
+    late[0].cancel()
 
 
 def test_a_job_is_handed_in_again_with_other_arguments(line: Line) -> None:

@@ -35,7 +35,7 @@ from eventmq.workers.channel import Channel
 from eventmq.workers.declared import import_modules
 from eventmq.workers.execute import Executor, hook
 from eventmq.workers.interrupt import Interrupter
-from eventmq.workers.joblog import JobLog
+from eventmq.workers.reports import Reports
 from eventmq.workers.resolve import Resolver, load_function
 
 FLUSH_S = 0.001
@@ -72,16 +72,14 @@ class Worker:
         self._stopping = False
         self._pid = os.getpid()
         self._flushed = 0.0
-        self._log = JobLog()
-        self._progress: tuple[int, bytes] | None = None
-        self._progress_told: tuple[int, bytes] | None = None
+        self._reports = Reports()
         self._told_at = 0.0
 
     def run(self, declared: list[Declared]) -> None:
         """Serve the manager until it says stop; ends the process when it is gone."""
         context.host = self
         self._interrupter.install()
-        logging.getLogger().addHandler(self._log)
+        logging.getLogger().addHandler(self._reports)
         threading.Thread(target=self._steward, name="eventmq-steward", daemon=True).start()
         self._send(messages.encode(messages.Ready(declared)))
         while True:
@@ -109,8 +107,6 @@ class Worker:
             if os.getpid() != self._pid:
                 end_forked(failure)
             ended = time.monotonic()
-            if self._log.unsent:
-                self._tell_log()
             self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now, delay_s)))
             now = ended
             if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
@@ -125,9 +121,7 @@ class Worker:
 
     def _flush(self) -> None:
         with self._sending:
-            message = self._board.unsent()
-            if message is not None:
-                self._channel.send(message)
+            self._send_outcomes()
             self._board.clear()
         self._flushed = time.monotonic()
 
@@ -146,9 +140,9 @@ class Worker:
         """Whether the job of this lease was asked to stop."""
         return self._board.draining or self._board.unwanted == lease
 
-    def progress(self, lease: int, value: bytes) -> None:
-        """How far the job of this lease says it is; told by the steward."""
-        self._progress = lease, value
+    def progress(self, job: v2.Job, value: bytes) -> None:
+        """How far this job says it is; told by the steward."""
+        self._reports.progress(job, value)
 
     # ---- either thread ---------------------------------------------------------------------------
 
@@ -156,10 +150,14 @@ class Worker:
         with self._sending:
             self._channel.send(message)
 
-    def _tell_log(self) -> None:
-        """What jobs have logged; before the outcome of the job that did, as it is told of no others."""
-        for report in self._log.take():
-            self._send(messages.encode(report))
+    def _send_outcomes(self) -> None:
+        """What the board has; ahead of it what those jobs have logged, as nothing is told of a job that has ended. In
+        this order: a line that was logged before its job's outcome stood on the board is taken after that was read."""
+        outcomes = self._board.unsent()
+        if outcomes is not None:
+            if self._reports.unsent:
+                self._channel.send(messages.encode(messages.Progress(self._reports.take())))
+            self._channel.send(outcomes)
 
     def _obey(self, commands: list[bytes]) -> None:
         if self._channel.closed:
@@ -217,22 +215,15 @@ class Worker:
 
     def _take_over(self) -> None:
         with self._sending:
-            message = self._board.unsent()
-            if message is not None:
-                self._channel.send(message)
+            self._send_outcomes()
         self._look_up()
         self._give_back()
 
     def _tell(self, now: float) -> None:
         """What the job says of itself, at most every `PROGRESS_S`."""
-        latest = self._progress
-        if now - self._told_at < limits.PROGRESS_S or (latest is self._progress_told and not self._log.unsent):
-            return
-        self._told_at = now
-        if latest is not None and latest is not self._progress_told:
-            self._progress_told = latest
-            self._send(messages.encode(messages.Progress(*latest)))
-        self._tell_log()
+        if self._reports.unsent and now - self._told_at >= limits.PROGRESS_S:
+            self._told_at = now
+            self._send(messages.encode(messages.Progress(self._reports.take())))
 
 
 def end_forked(failure: v2.Failure | None) -> None:

@@ -25,8 +25,8 @@ class Host(Protocol):
     def should_stop(self, lease: int) -> bool:
         """Whether the job of this lease was asked to stop."""
 
-    def progress(self, lease: int, value: bytes) -> None:
-        """How far the job of this lease says it is, packed."""
+    def progress(self, job: v2.Job, value: bytes) -> None:
+        """How far this job says it is, packed."""
 
 
 host: Host | None = None
@@ -86,8 +86,9 @@ class CurrentJob(NamedTuple):
             raise TypeError(f"progress of a {type(value).__name__} cannot be sent: {error}; give plain data") from None
         if len(packed) > limits.PROGRESS_BYTES_MAX:
             raise ValueError(f"progress of {len(packed)} bytes packed, the limit is {limits.PROGRESS_BYTES_MAX}")
-        if host is not None:
-            host.progress(self.lease, packed)
+        job = running.get()
+        if host is not None and job is not None:
+            host.progress(job, packed)
 
 
 def current_job() -> CurrentJob | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from eventmq.protocol.scheduling import Declared
-from eventmq.protocol.v2 import Job, LogLine, Outcome
+from eventmq.protocol.v2 import Job, Outcome, Report
 
 
 class Setup(msgspec.Struct, array_like=True, tag="setup"):
@@ -76,12 +76,9 @@ class Returned(msgspec.Struct, array_like=True, tag="returned"):
 
 
 class Progress(msgspec.Struct, array_like=True, tag="progress"):
-    """What the running job of this lease says of itself, as in `v2.Report`."""
+    """What running jobs say of themselves."""
 
-    lease: int
-    value: bytes = b""
-    lines: list[LogLine] = []
-    skipped: int = 0
+    reports: list[Report]
 
 
 Command = Setup | Run | Return | Stop

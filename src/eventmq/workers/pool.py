@@ -142,9 +142,8 @@ class Pool:
                 self._on_done(worker, outcomes)
             case messages.Returned(leases):
                 self._on_returned(worker, leases, now)
-            case messages.Progress(lease, value, lines, skipped):
-                if lease in worker.jobs:
-                    self.reports.append(v2.Report(worker.jobs[lease].id, lease, value, lines, skipped))
+            case messages.Progress(reports):
+                self.reports += [report for report in reports if report.lease in worker.jobs]
             case messages.Ready(declared):
                 if not self._ever_ready:
                     self.declared = declared
