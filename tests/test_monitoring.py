@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -19,7 +20,7 @@ from eventmq import limits
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.errors import BrokerUnavailable, SettingsError
 from eventmq.monitoring import pages
-from eventmq.monitoring.listener import Listener, listening
+from eventmq.monitoring.listener import listening
 from eventmq.monitoring.metrics import METRICS, text_of
 from eventmq.monitoring.pages import Page, Pages
 from eventmq.protocol import scheduling, v2
@@ -79,9 +80,11 @@ def test_the_numbers_are_those_of_the_router() -> None:
     assert found["eventmq_queue_paused[('queue', 'default')]"] == 0
     assert found["eventmq_queue_managers[('queue', 'default')]"] == 1
     assert found["eventmq_queue_managers[('queue', 'mail')]"] == 0
-    assert found["eventmq_jobs_accepted_total"] == 5
-    assert found["eventmq_jobs_ended_total[('outcome', 'succeeded')]"] == 1
-    assert found["eventmq_jobs_ended_total[('outcome', 'dead')]"] == 1
+    of_type = "eventmq_jobs_{}_total[('name', 'tasks.{}'){}, ('queue', 'default')]"
+    assert found[of_type.format("enqueued", "add", "")] == 3
+    assert found[of_type.format("failed", "fail", "")] == 1
+    assert found[of_type.format("failed", "add", "")] == 0
+    assert found[of_type.format("finished", "add", ", ('outcome', 'succeeded')")] == 1
     assert found["eventmq_refusals_total[('reason', 'invalid_job')]"] == 1
     assert found["eventmq_managers[('state', 'serving')]"] == 1
     assert found["eventmq_router_messages_total[('direction', 'received'), ('type', 'REQUEST')]"] == 2
@@ -119,7 +122,7 @@ def test_names_follow_the_rules_of_promtool() -> None:
 
 def test_a_histogram_is_cumulative_and_its_last_bucket_is_its_count() -> None:
     numbers = asked(busy())
-    numbers["turns"] = {"bounds_s": [0.1, 1.0], "counts": [3, 2, 1], "sum_s": 4.5}
+    numbers["turns"] = {"bounds_s": [0.1, 1.0], "counts": [3, 5, 6], "sum_s": 4.5}
     found = series(text_of(numbers, inside=False)[0].decode())
     buckets = [found[f"eventmq_router_turn_seconds_bucket[('le', '{le}')]"] for le in ("0.1", "1.0", "+Inf")]
     assert buckets == [3, 5, 6]
@@ -219,50 +222,56 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
-    listener = Listener("http://127.0.0.1:*", Pages(dict, dict, lambda: Page(200, b"x 1\n", "text/plain")))
-    yield listener
-    listener.close()
+def http() -> Iterator[str]:
+    with listening("http://127.0.0.1:*", Pages(dict, dict, lambda: Page(200, b"x 1\n", "text/plain"))) as http_addr:
+        yield http_addr
 
 
-def test_pages_are_served(listener: Listener) -> None:
-    got = httpx.get(f"{listener.http_addr}/metrics")
+def test_pages_are_served(http: str) -> None:
+    got = httpx.get(f"{http}/metrics")
     assert (got.status_code, got.text, got.headers["cache-control"]) == (200, "x 1\n", "no-store")
-    assert httpx.head(f"{listener.http_addr}/livez").status_code == 200
-    assert httpx.post(f"{listener.http_addr}/livez").status_code == 405
-    assert httpx.get(f"{listener.http_addr}/elsewhere").status_code == 404
+    assert httpx.head(f"{http}/livez").status_code == 200
+    assert httpx.post(f"{http}/livez").status_code == 405
+    assert httpx.get(f"{http}/elsewhere").status_code == 404
 
 
-def test_who_says_nothing_holds_up_nobody_for_long(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_says_nothing_holds_up_nobody_for_long(http: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventmq.monitoring.listener.HTTP_REQUEST_S", 0.2)
-    place = ("127.0.0.1", int(listener.http_addr.rpartition(":")[2]))
+    place = ("127.0.0.1", int(http.rpartition(":")[2]))
     silent = [socket.create_connection(place) for _ in range(limits.HTTP_THREADS)]
-    chatty = socket.create_connection(place)
-    chatty.sendall(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 2 * limits.HTTP_REQUEST_BYTES_MAX)
     try:
-        assert httpx.get(f"{listener.http_addr}/livez", timeout=10).status_code == 200
+        assert httpx.get(f"{http}/livez", timeout=10).status_code == 200
     finally:
-        for each in (*silent, chatty):
+        for each in silent:
             each.close()
 
 
+def test_who_says_too_much_is_not_listened_to(http: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmq.monitoring.listener.HTTP_REQUEST_S", 60.0)
+    place = ("127.0.0.1", int(http.rpartition(":")[2]))
+    with socket.create_connection(place, timeout=10) as chatty, contextlib.suppress(ConnectionError):
+        chatty.sendall(b"GET /livez HTTP/1.1\r\nX: " + b"x" * 2 * limits.HTTP_REQUEST_BYTES_MAX)
+        assert chatty.recv(1) == b""
+
+
 @pytest.mark.parametrize("request_line", [b"\r\n\r\n", b"\xff\x00 \xfe\r\n\r\n", b"GET\r\n\r\n", b"GET  \r\n\r\n"])
-def test_what_is_no_request_is_answered_and_forgotten(listener: Listener, request_line: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", int(listener.http_addr.rpartition(":")[2]))) as connection:
+def test_what_is_no_request_is_answered_and_forgotten(http: str, request_line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", int(http.rpartition(":")[2]))) as connection:
         connection.sendall(request_line)
         assert re.match(rb"HTTP/1.1 40[45] ", connection.recv(100))
-    assert httpx.get(f"{listener.http_addr}/livez").status_code == 200
+    assert httpx.get(f"{http}/livez").status_code == 200
 
 
-def test_it_listens_while_it_is_to_and_only_if_it_is_to(listener: Listener) -> None:
-    with pytest.raises(SettingsError, match="http_addr: cannot listen"):
-        Listener(listener.http_addr, Pages(dict, dict))
+def test_it_listens_while_it_is_to_and_only_if_it_is_to() -> None:
     before = threading.active_count()
     with listening("", Pages(dict, dict)):
         assert threading.active_count() == before
-    listener.close()
+    with listening("http://127.0.0.1:*", Pages(dict, dict)) as http:
+        assert httpx.get(f"{http}/livez").status_code == 200
+        with pytest.raises(SettingsError, match="cannot listen on http://"), listening(http, Pages(dict, dict)):
+            pytest.fail("two on one port")
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{listener.http_addr}/livez")
+        httpx.get(f"{http}/livez")
 
 
 @pytest.mark.parametrize(

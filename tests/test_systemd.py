@@ -15,6 +15,7 @@ import pytest
 from eventmq.cli.main import eventmq
 from eventmq.limits import LIVE_S
 from eventmq.net.systemd import Service
+from eventmq.router import Router
 from eventmq.settings import table
 
 UNITS = Path(__file__).parent.parent / "contrib/systemd"
@@ -73,6 +74,13 @@ def test_without_a_watchdog_or_with_that_of_another_process_it_tells_how_it_is(w
         service.turned(0.0, lambda: "well")
         assert service.next == 5.0
         assert told(end)[-1] == ["WATCHDOG=1", "STATUS=well"]
+
+
+def test_an_idle_router_turns_in_time_for_its_watchdog() -> None:
+    router = Router()
+    assert router.next_deadline() > router.now + 1
+    router.service.next = router.now + 0.2
+    assert router.next_deadline() == router.now + 0.2
 
 
 def test_outside_of_a_service_nothing_happens() -> None:

@@ -225,6 +225,7 @@ WHOLE_PROJECT = [
         "bench/**/*",
         "examples/**/*",
         "docs/**/*",
+        "contrib/**/*",
         "*.md",
         "*.toml",
         "Makefile",

@@ -68,12 +68,14 @@ def test_router_manager_and_scheduler_tell_how_they_are(system: System, services
     got = httpx.get(f"{http}/metrics")
     assert got.headers["content-type"].startswith("text/plain; version=")
     samples = {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(got.text)
         for sample in family.samples
     }
-    assert samples["eventmq_jobs_accepted_total",] == 2
-    assert samples["eventmq_jobs_ended_total", "succeeded"] == 1
+    assert samples["eventmq_jobs_enqueued_total", "system_jobs.note", "default"] == 1
+    assert samples["eventmq_jobs_finished_total", "system_jobs.note", "succeeded", "default"] == 1
+    assert samples["eventmq_job_wait_seconds_count", "default"] == 2
+    assert 0 < samples["eventmq_job_run_seconds_sum", "system_jobs.note", "default"] < 1
     assert samples["eventmq_queue_jobs", "default", "running"] == 1
     assert samples["eventmq_store_commit_seconds_sum",] > 0
     assert samples["eventmq_router_turn_seconds_count",] > samples["eventmq_store_commit_seconds_count",] > 0

@@ -17,7 +17,7 @@ from eventmq.broker.failures import Failures
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.tally import Tally, packed, unpacked
 from eventmq.limits import HISTORY_SERIES_MAX, HISTORY_SLICE, HISTORY_STEPS
-from eventmq.protocol.v2 import Job, options_of
+from eventmq.protocol.v2 import ready_at
 from eventmq.store.base import Past, Point, Series
 
 OTHER = "other"
@@ -83,7 +83,7 @@ class History:
                     if len(tally.waits) + len(tally.runs) > NOTED_MAX:
                         tally.fold()
                 if job.attempt == 1:
-                    tally.waits.append(wall - (_ready(job) if job.options else job.created))
+                    tally.waits.append(wall - (ready_at(job) if job.options else job.created))
         for job, end in zip(ledger.over, changes.ended, strict=True):
             if job.name != name or job.queue != queue:
                 queue, name = job.queue, job.name
@@ -213,9 +213,3 @@ def start_of(wall: float, length_s: int) -> int:
 
 def _kind(series: Series) -> tuple[bool, bool]:
     return bool(series[0]), bool(series[1])
-
-
-def _ready(job: Job) -> float:
-    """Wall time from which a job waits for its first attempt."""
-    options = options_of(job.options)
-    return max(job.created, options.due or job.created + options.delay_s)

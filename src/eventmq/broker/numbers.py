@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from itertools import islice
+from collections.abc import Sequence
+from itertools import accumulate, islice
 from typing import Any
 
 from eventmq import limits
 from eventmq.broker.operators import Operators
+from eventmq.broker.pool import Manager
+from eventmq.broker.problems import CRITICAL, WARNING, problems
+from eventmq.broker.sketch import Sketch, cumulative
+from eventmq.broker.tally import COUNTS, Tally
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the buckets for what the Router itself does, seconds; the last bucket has none."""
+
+JOB_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""The same for how long jobs wait and run."""
 
 
 class Histogram:
@@ -37,7 +45,8 @@ class Histogram:
         self.total_s += seconds
 
     def plain(self) -> dict[str, Any]:
-        return {"bounds_s": BOUNDS_S, "counts": self.counts, "sum_s": self.total_s}
+        """See `_plain`."""
+        return _plain(BOUNDS_S, list(accumulate(self.counts)), self.total_s)
 
 
 class Meter:
@@ -56,22 +65,38 @@ class Meter:
         self.commits = Histogram()
 
 
+def _plain(bounds_s: Sequence[float], counts: list[int], total_s: float) -> dict[str, Any]:
+    """A histogram: how many took at most so long, for each bound, and how many there are; and their sum."""
+    return {"bounds_s": bounds_s, "counts": counts, "sum_s": total_s}
+
+
+def _of_sketch(sketch: Sketch, total_s: float) -> dict[str, Any]:
+    return _plain(JOB_BOUNDS_S, [*cumulative(sketch, JOB_BOUNDS_S), sketch.total()], total_s)
+
+
 def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
     """Everything. Times in seconds, those of schedules wall times; counters since the Router's start."""
     ledger, pool = router.ledger, router.pool
-    managers = Counter(
-        "gone" if m.suspect_since else "draining" if m.draining else "serving" for m in pool.managers.values()
-    )
-    managers["expected"] = len(router.expected)
+    totals = router.history.since_start()
+    by_queue: dict[str, Tally] = {}
+    for (queue, _), tally in totals.items():
+        by_queue.setdefault(queue, Tally()).add(tally)
+    managers = {"serving": 0, "draining": 0, "gone": 0} | Counter(map(_state_of, pool.managers.values()))
     return {
         "uptime_s": router.now - router.started,
         "draining": router.received_disconnect,
+        "problems": {CRITICAL: 0, WARNING: 0} | Counter(problem.level for problem in problems(router)),
         "counts": dict(ledger.counts),
         "refusals": dict(router.refusals),
         "leases": len(ledger.leases),
         "credits": sum(manager.credit for manager in pool.managers.values()),
-        "managers": dict(managers),
+        "managers": managers | {"expected": len(router.expected)},
         "schedulers": len(router.schedulers),
+        "types": [
+            (*series, {word: t.counts[word] for word in COUNTS} | {"run": _of_sketch(t.run, t.run_s)})
+            for series, t in totals.items()
+        ],
+        "waits": {queue: _of_sketch(t.wait, t.wait_s) for queue, t in by_queue.items()},
         "queues": _queues(router),
         "queues_total": len(ledger.backlogs),
         "schedules": router.schedules.summary(),
@@ -83,6 +108,10 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
         "turns": meter.turns.plain(),
         "commits": meter.commits.plain(),
     }
+
+
+def _state_of(manager: Manager) -> str:
+    return "gone" if manager.suspect_since else "draining" if manager.draining else "serving"
 
 
 def _queues(router: Operators) -> dict[str, dict[str, float]]:
@@ -106,15 +135,17 @@ def _queues(router: Operators) -> dict[str, dict[str, float]]:
     }
 
 
-def _schedules(router: Operators) -> list[tuple[str, float, float, int]]:
-    """Of each schedule: its id, when it is due next and was last, and the due times since its last success."""
-    live = (entry for entry in router.schedules.entries.values() if not entry.state.over)
+def _schedules(router: Operators) -> list[tuple[str, dict[str, float | None]]]:
+    """Of each schedule: when it is due next and was run last, and the due times since its last success."""
+    live = ((id, entry.active, entry.state) for id, entry in router.schedules.entries.items() if not entry.state.over)
     return [
         (
-            entry.schedule.id,
-            entry.state.ahead[0] if entry.active and entry.state.ahead else 0.0,
-            entry.state.ran,
-            entry.state.missed,
+            id,
+            {
+                "next": state.ahead[0] if active and state.ahead else None,
+                "last": state.ran or None,
+                "missed": state.missed,
+            },
         )
-        for entry in islice(live, limits.METRICS_SCHEDULES_MAX)
+        for id, active, state in islice(live, limits.METRICS_SCHEDULES_MAX)
     ]

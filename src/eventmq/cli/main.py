@@ -200,6 +200,7 @@ for _verb_name, (_place, _text) in {
     "why": ("eventmq.cli.job:why", "Say why a job is where it is."),
     "logs": ("eventmq.cli.follow:logs", "Show what a job has logged."),
     "doctor": ("eventmq.cli.doctor:doctor", "Look for what is wrong with this system, and say what to do."),
+    "metrics": ("eventmq.cli.metrics:metrics", "Print a Grafana dashboard, or alert rules for Prometheus."),
     "profile": ("eventmq.cli.profile:profile", "Show where the Router's time goes."),
     "workers": ("eventmq.cli.manager:list_", "The same as `manager list`."),
     "queues": ("eventmq.cli.queue:list_", "The same as `queue list`."),

@@ -15,8 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,11 +25,9 @@ from eventmq.limits import HEADERS_BYTES_MAX
 from eventmq.protocol import v2
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Link, Span, Tracer
+    from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 T = TypeVar("T")
-
-NOTHING: AbstractContextManager[None] = nullcontext()
 
 parent = True
 """Whether a span `process` is a child of what sent the job, or else begins a trace that is linked to it. Set where
@@ -60,22 +57,26 @@ def _tracer_of(provider: Any) -> Tracer:
 def sending(jobs: list[v2.Job], broker_addr: str) -> AbstractContextManager[None]:
     """The span around handing jobs to the Router at this address; the jobs get their headers first."""
     found = tracer()
-    return NOTHING if found is None or not jobs else _sending(found, jobs, broker_addr)
+    return nullcontext() if found is None or not jobs else _sending(found, jobs, broker_addr)
 
 
 @contextmanager
 def _sending(tracer: Tracer, jobs: list[v2.Job], broker_addr: str) -> Iterator[None]:
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import Link, SpanKind
+
+    from eventmq.net import address
 
     each = len(jobs) > 1 and _each_has_its_own()
-    links = [_created(tracer, job) for job in jobs] if each else []
-    queue = jobs[0].queue
-    attributes = {**_attributes("send", queue), **_of_batch(jobs), **_server(broker_addr)}
-    kind = SpanKind.CLIENT if each else SpanKind.PRODUCER
-    with tracer.start_as_current_span(f"send {queue}", kind=kind, attributes=attributes, links=links) as span:
-        if not each:
-            for job in jobs:
-                inject(job)
+    links = []
+    for job in jobs if each else ():
+        with _span(tracer, "create", SpanKind.PRODUCER, [job]) as span:
+            inject(job)
+        links.append(Link(span.get_span_context()))
+    with _span(tracer, "send", SpanKind.CLIENT if each else SpanKind.PRODUCER, jobs, links) as span:
+        place = address.parse(broker_addr)
+        span.set_attributes({"server.address": place.host, "server.port": place.port})
+        for job in () if each else jobs:
+            inject(job)
         try:
             yield
         except Exception as error:
@@ -88,16 +89,6 @@ def _each_has_its_own() -> bool:
     from eventmq import settings
 
     return settings.load("client").otel_create
-
-
-def _created(tracer: Tracer, job: v2.Job) -> Link:
-    """One job of a batch has a span of its own, which is over at once."""
-    from opentelemetry.trace import Link, SpanKind
-
-    attributes = {**_attributes("create", job.queue), **_of_batch([job])}
-    with tracer.start_as_current_span(f"create {job.queue}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
-        inject(job)
-    return Link(span.get_span_context())
 
 
 def inject(job: v2.Job) -> None:
@@ -121,17 +112,12 @@ def inject(job: v2.Job) -> None:
 def received(jobs: Iterable[v2.Job]) -> None:
     """A worker has got jobs."""
     found = tracer()
-    if found is None:
-        return
-    from opentelemetry.trace import SpanKind
+    if found is not None:
+        from opentelemetry.trace import SpanKind
 
-    by_queue: defaultdict[str, list[v2.Job]] = defaultdict(list)
-    for job in jobs:
-        by_queue[job.queue].append(job)
-    for queue, some in by_queue.items():
-        attributes = {**_attributes("receive", queue), **_of_batch(some)}
-        links = [link for job in some if (link := _link(_context_of(job)))]
-        found.start_span(f"receive {queue}", kind=SpanKind.CLIENT, attributes=attributes, links=links).end()
+        for job in jobs:
+            with _span(found, "receive", SpanKind.CLIENT, [job], _link(_context_of(job))):
+                pass
 
 
 def around(run: Callable[[v2.Job], T]) -> Callable[[v2.Job], T]:
@@ -141,35 +127,23 @@ def around(run: Callable[[v2.Job], T]) -> Callable[[v2.Job], T]:
 
 
 def _process(tracer: Tracer, run: Callable[[v2.Job], T], job: v2.Job) -> T:
+    from opentelemetry import context as contexts
     from opentelemetry import trace
 
-    context = _context_of(job)
-    link = None
+    context, links = _context_of(job), []
     if not parent or v2.options_of(job.options).schedule:  # the runs of a schedule are no part of what set it up
-        link, context = _link(context), trace.set_span_in_context(trace.INVALID_SPAN, context)
-    own: dict[str, str | int] = {"eventmq.job.name": job.name, "eventmq.job.attempt": job.attempt}
-    if job.attempt == 1 and job.created:
-        own["eventmq.job.wait_ms"] = max(0, round(1e3 * (time.time() - v2.ready_at(job))))
-    attributes = {**_attributes("process", job.queue), **_of_batch([job]), **own}
-    kind, links = trace.SpanKind.CONSUMER, [link] if link else []
-    with (
-        _attached(context),
-        tracer.start_as_current_span(f"process {job.queue}", kind=kind, attributes=attributes, links=links) as span,
-    ):
-        ending = run(job)
-        _conclude(span, ending)
-    return ending
-
-
-@contextmanager
-def _attached(context: Any) -> Iterator[None]:
-    from opentelemetry import context as contexts
-
+        links, context = _link(context), trace.set_span_in_context(trace.INVALID_SPAN, context)
     token = contexts.attach(context)
     try:
-        yield
+        with _span(tracer, "process", trace.SpanKind.CONSUMER, [job], links) as span:
+            span.set_attributes({"eventmq.job.name": job.name, "eventmq.job.attempt": job.attempt})
+            if job.attempt == 1 and job.created:
+                span.set_attribute("eventmq.job.wait_ms", max(0, round(1e3 * (time.time() - v2.ready_at(job)))))
+            ending = run(job)
+            _conclude(span, ending)
     finally:
         contexts.detach(token)
+    return ending
 
 
 def _conclude(span: Span, ending: Any) -> None:
@@ -211,33 +185,28 @@ def _headers_of(job: v2.Job) -> dict[str, str]:
     return v2.options_of(job.options).headers or {}
 
 
-def _link(context: Any) -> Link | None:
+def _link(context: Any) -> list[Link]:
     from opentelemetry import trace
 
     created = trace.get_current_span(context).get_span_context()
-    return trace.Link(created) if created.is_valid else None
+    return [trace.Link(created)] if created.is_valid else []
 
 
-def _attributes(operation: str, queue: str) -> dict[str, str | int]:
+def _span(
+    tracer: Tracer, operation: str, kind: SpanKind, jobs: list[v2.Job], links: Sequence[Link] = ()
+) -> AbstractContextManager[Span]:
+    """A span about jobs of one queue, and the present one as long as its block runs."""
     from socket import gethostname
 
-    return {
+    attributes: dict[str, str | int] = {
         "messaging.system": "eventmq",
         "messaging.operation.name": operation,
         "messaging.operation.type": operation,
-        "messaging.destination.name": queue,
+        "messaging.destination.name": jobs[0].queue,
         "messaging.client.id": f"{gethostname()}-{os.getpid()}",
     }
-
-
-def _of_batch(jobs: list[v2.Job]) -> dict[str, str | int]:
     if len(jobs) == 1:
-        return {"messaging.message.id": jobs[0].id}
-    return {"messaging.batch.message_count": len(jobs)}
-
-
-def _server(broker_addr: str) -> dict[str, str | int]:
-    from eventmq.net import address
-
-    place = address.parse(broker_addr)
-    return {"server.address": place.host, **({"server.port": place.port} if place.port else {})}
+        attributes["messaging.message.id"] = jobs[0].id
+    else:
+        attributes["messaging.batch.message_count"] = len(jobs)
+    return tracer.start_as_current_span(f"{operation} {jobs[0].queue}", kind=kind, attributes=attributes, links=links)

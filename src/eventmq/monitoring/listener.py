@@ -21,67 +21,58 @@ from eventmq.net import address
 log = logging.getLogger("eventmq.http")
 
 
-class Listener:
-    """Listens at `http_addr`, as `http://127.0.0.1:47294`, until it is closed.
+@contextmanager
+def listening(http_addr: str, pages: Pages) -> Iterator[str]:
+    """Listens at `http_addr`, as `http://127.0.0.1:47294`, while the block runs; nowhere, if it is empty.
 
-    Attributes:
-        http_addr: Where it really listens; port 0 has become a number.
+    Yields:
+        Where it really listens: port 0 has become a number.
 
     Raises:
         SettingsError: It cannot listen there.
     """
-
-    def __init__(self, http_addr: str, pages: Pages) -> None:
-        where = address.parse_served(http_addr)
-        host = "" if where.host == "*" else where.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((host, where.port), family=family)
-        except OSError as error:
-            raise SettingsError(f"http_addr: cannot listen on {http_addr}: {error.strerror}") from error
-        self._pages = pages
-        self.http_addr = address.to_serve(str(where._replace(port=self._socket.getsockname()[1])))
-        for _ in range(HTTP_THREADS):
-            threading.Thread(target=self._serve, name="eventmq-http", daemon=True).start()
-        log.info("%s: %s", self.http_addr, " ".join(pages))
-
-    def close(self) -> None:
-        """Listens no more; what is being answered may go on until the process ends."""
-        with suppress(OSError):  # macOS: it is not connected, which it never was
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while self._socket.fileno() >= 0:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                time.sleep(0.1)  # closed, or no descriptor is left
-                continue
-            with connection, suppress(OSError):  # who asked is gone, or slow
-                answer = self._answer(_request(connection))
-                connection.settimeout(HTTP_REQUEST_S)
-                connection.sendall(answer)
-
-    def _answer(self, request: str) -> bytes:
-        method, target, *_ = [*request.split(" "), "", ""]
-        page = self._pages.get(target) if method in ("GET", "HEAD") else Page(405, b"GET and HEAD only\n")
-        head = (
-            f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\nContent-Type: {page.content_type}\r\n"
-            f"Content-Length: {len(page.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + (b"" if method == "HEAD" else page.body)
-
-
-@contextmanager
-def listening(http_addr: str, pages: Pages) -> Iterator[None]:
-    """Listens while the block runs; nowhere, if the address is empty."""
-    listener = Listener(http_addr, pages) if http_addr else None
+    if not http_addr:
+        yield ""
+        return
+    where = address.parse_served(http_addr)
+    host = "" if where.host == "*" else where.host
     try:
-        yield
+        listener = socket.create_server((host, where.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {http_addr}: {error.strerror}") from error
+    bound = address.to_serve(str(where._replace(port=listener.getsockname()[1])))
+    for _ in range(HTTP_THREADS):
+        threading.Thread(target=_serve, args=(listener, pages), name="eventmq-http", daemon=True).start()
+    log.info("%s: %s", bound, " ".join(pages))
+    try:
+        yield bound
     finally:
-        if listener is not None:
-            listener.close()
+        with suppress(OSError):  # macOS: it is not connected, which it never was
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def _serve(listener: socket.socket, pages: Pages) -> None:
+    while listener.fileno() >= 0:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            time.sleep(0.1)  # closed, or no descriptor is left
+            continue
+        with connection, suppress(OSError):  # who asked is gone, or slow
+            answer = _answer(pages, _request(connection))
+            connection.settimeout(HTTP_REQUEST_S)
+            connection.sendall(answer)
+
+
+def _answer(pages: Pages, request: str) -> bytes:
+    method, target, *_ = [*request.split(" "), "", ""]
+    page = pages.get(target) if method in ("GET", "HEAD") else Page(405, b"GET and HEAD only\n")
+    head = (
+        f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\nContent-Type: {page.content_type}\r\n"
+        f"Content-Length: {len(page.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if method == "HEAD" else page.body)
 
 
 def _request(connection: socket.socket) -> str:

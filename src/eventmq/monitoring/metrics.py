@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
+from functools import reduce
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -36,12 +36,7 @@ class Row(NamedTuple):
 
 
 def _one(*path: str) -> Callable[[Numbers], Samples]:
-    def samples(numbers: Any) -> Samples:
-        for key in path:
-            numbers = numbers.get(key, 0)
-        return [(numbers,)]
-
-    return samples
+    return lambda numbers: [(reduce(lambda found, key: found.get(key, 0), path, numbers),)]
 
 
 def _each(*keys: str) -> Callable[[Numbers], Samples]:
@@ -51,21 +46,19 @@ def _each(*keys: str) -> Callable[[Numbers], Samples]:
     return lambda numbers: [(key, *item) for key in keys for item in numbers[key].items()]
 
 
-def _queues(*fields: str) -> Callable[[Numbers], Samples]:
-    """A field of each queue; with several their names are a label."""
+def _some(map: str, *keys: str) -> Callable[[Numbers], Samples]:
+    """What stands in a map under some keys, which are a label."""
+    return lambda numbers: [(key, numbers[map].get(key, 0)) for key in keys]
+
+
+def _rows(key: str, *fields: str) -> Callable[[Numbers], Samples]:
+    """Some fields of each row; a row's labels stand before it, and with several fields their names are another."""
     return lambda numbers: [
-        (queue, *[field] * (len(fields) > 1), row[field])
-        for queue, row in numbers["queues"].items()
+        (*labels, *[field] * (len(fields) > 1), row[field])
+        for *labels, row in (numbers[key].items() if isinstance(numbers[key], dict) else numbers[key])
         for field in fields
+        if row[field] is not None
     ]
-
-
-def _schedules(field: int) -> Callable[[Numbers], Samples]:
-    return lambda numbers: [(row[0], row[field]) for row in numbers["each_schedule"] if row[field] or field == 3]
-
-
-def _counts(*events: str) -> Callable[[Numbers], Samples]:
-    return lambda numbers: [(event, numbers["counts"].get(event, 0)) for event in events]
 
 
 METRICS = (
@@ -73,24 +66,33 @@ METRICS = (
         lambda numbers: [(__version__, platform.python_version(), 1)]),
     Row("eventmq_router_uptime_seconds", "gauge", (), "Time since the Router started.", _one("uptime_s")),
     Row("eventmq_router_draining", "gauge", (), "1 while the Router ends: it accepts nothing new.", _one("draining")),
-    Row("eventmq_jobs_accepted_total", "counter", (), "Jobs that clients were told are stored.",
-        _one("counts", "accepted")),
-    Row("eventmq_jobs_ended_total", "counter", ("outcome",), "Jobs that ended.",
-        _counts("succeeded", "dead", "cancelled", "expired", "lost")),
+    Row("eventmq_problems", "gauge", ("level",), "What `eventmq check` tells as problems.", _each("problems")),
+    Row("eventmq_jobs_enqueued_total", "counter", ("queue", "name"), "Jobs that were stored.",
+        _rows("types", "enqueued")),
+    Row("eventmq_jobs_finished_total", "counter", ("queue", "name", "outcome"), "Jobs that ended.",
+        _rows("types", "succeeded", "dead", "cancelled", "expired", "lost")),
+    Row("eventmq_jobs_failed_total", "counter", ("queue", "name"), "Attempts that failed, tried again or not.",
+        _rows("types", "failed")),
+    Row("eventmq_job_wait_seconds", "histogram", ("queue",), "From when a job was due until its first attempt.",
+        _each("waits")),
+    Row("eventmq_job_run_seconds", "histogram", ("queue", "name"), "Attempts that succeeded or failed.",
+        _rows("types", "run")),
     Row("eventmq_jobs_again_total", "counter", ("cause",), "Runs that are made again, by cause.",
-        _counts("retried", "redelivered", "requeued")),
+        _some("counts", "retried", "redelivered", "requeued")),
     Row("eventmq_worker_crashes_total", "counter", (), "Worker processes that died under a job.",
         _one("counts", "crashes")),
     Row("eventmq_outcomes_stale_total", "counter", (), "Outcomes of hand-outs that were not current.",
         _one("counts", "stale")),
     Row("eventmq_queues", "gauge", (), "Queues that the Router knows.", _one("queues_total")),
     Row("eventmq_queue_jobs", "gauge", ("queue", "state"), "Jobs that have not ended.",
-        _queues("waiting", "delayed", "running")),
+        _rows("queues", "waiting", "delayed", "running")),
     Row("eventmq_queue_oldest_age_seconds", "gauge", ("queue",), "How long the oldest waiting job has waited.",
-        _queues("oldest_s")),
-    Row("eventmq_queue_managers", "gauge", ("queue",), "Job managers that serve the queue.", _queues("managers")),
-    Row("eventmq_queue_paused", "gauge", ("queue",), "1 while an operator has it paused.", _queues("paused")),
-    Row("eventmq_queue_draining", "gauge", ("queue",), "1 while an operator lets it run empty.", _queues("draining")),
+        _rows("queues", "oldest_s")),
+    Row("eventmq_queue_managers", "gauge", ("queue",), "Job managers that serve the queue.",
+        _rows("queues", "managers")),
+    Row("eventmq_queue_paused", "gauge", ("queue",), "1 while an operator has it paused.", _rows("queues", "paused")),
+    Row("eventmq_queue_draining", "gauge", ("queue",), "1 while an operator lets it run empty.",
+        _rows("queues", "draining")),
     Row("eventmq_managers", "gauge", ("state",),
         "Job managers; gone ones may be back, expected ones were there before a restart.",
         _each("managers")),
@@ -105,13 +107,16 @@ METRICS = (
     Row("eventmq_store_commit_seconds", "histogram", (), "What commits took, the sync included.", _one("commits")),
     Row("eventmq_store_bytes", "gauge", (), "Size of the store.", _one("store", "bytes")),
     Row("eventmq_store_jobs", "gauge", ("kept",), "Ended jobs in the store: results, and dead or lost ones.",
-        lambda numbers: [(kept, numbers["store"][kept]) for kept in ("results", "dead")]),
+        _some("store", "results", "dead")),
     Row("eventmq_store_room", "gauge", (), "0 while the disk has no room for new jobs.", _one("store", "room")),
     Row("eventmq_schedules", "gauge", ("state",), "Schedules: total, and of those paused, unassigned, overdue.",
-        lambda numbers: [(each, numbers["schedules"][each]) for each in ("total", "paused", "unassigned", "overdue")]),
-    Row("eventmq_schedule_next_run_timestamp_seconds", "gauge", ("schedule",), "When it is due next.", _schedules(1)),
-    Row("eventmq_schedule_last_run_timestamp_seconds", "gauge", ("schedule",), "When it was run last.", _schedules(2)),
-    Row("eventmq_schedule_missed", "gauge", ("schedule",), "Due times since its last success.", _schedules(3)),
+        _some("schedules", "total", "paused", "unassigned", "overdue")),
+    Row("eventmq_schedule_next_run_timestamp_seconds", "gauge", ("schedule",), "When it is due next.",
+        _rows("each_schedule", "next")),
+    Row("eventmq_schedule_last_run_timestamp_seconds", "gauge", ("schedule",), "When it was run last.",
+        _rows("each_schedule", "last")),
+    Row("eventmq_schedule_missed", "gauge", ("schedule",), "Due times since its last success.",
+        _rows("each_schedule", "missed")),
 )  # fmt: skip
 
 
@@ -127,9 +132,7 @@ class RouterCollector(Collector):
             for *labels, value in row.samples(self._numbers):
                 if row.kind == "histogram":
                     bounds = [*map(str, value["bounds_s"]), "+Inf"]
-                    family.add_metric(
-                        labels, list(zip(bounds, accumulate(value["counts"]), strict=True)), value["sum_s"]
-                    )
+                    family.add_metric(labels, list(zip(bounds, value["counts"], strict=True)), value["sum_s"])
                 else:
                     family.add_metric(labels, value)
             yield family

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class Pages:
         if metrics is not None:
             self._pages["/metrics"] = lambda verbose: metrics()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         """The paths."""
         return iter(self._pages)
 
