@@ -17,7 +17,7 @@ from eventmq import limits
 from eventmq.broker import charts, sketch
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.broker.sketch import Sketch
-from eventmq.broker.tally import COUNTS, Tally, packed
+from eventmq.broker.tally import COUNTS, Tally, packed, unpacked
 from eventmq.errors import StorageFull
 from eventmq.protocol import v2
 from eventmq.store.base import Point
@@ -111,6 +111,14 @@ def test_a_sketch_that_is_spread_wide_is_packed_more_coarsely() -> None:
     assert again.total() == counted.total()
     (median,) = sketch.quantiles(again, [0.5])
     assert median == pytest.approx(1.01**250, 0.3)
+
+
+def test_no_tally_is_longer_than_is_said() -> None:
+    tally = Tally()
+    tally.counts.update(dict.fromkeys(COUNTS, 1 << 31))
+    tally.wait = tally.run = Counter(dict.fromkeys(range(100, 100 + sketch.BUCKETS_MAX), 1 << 31))
+    assert 700 < len(packed(tally)) < 900
+    assert packed(unpacked(packed(tally))) == packed(tally)
 
 
 def test_durations_up_to_a_bound_are_counted() -> None:
@@ -268,6 +276,15 @@ def test_queues_and_names_beyond_the_bound_are_counted_as_others(world: World, m
     world.restart()
     world.enqueue(job("new", "default", "name5"))
     assert {row["name"]: row["enqueued"] for row in ask(world, b"TYPES")["types"]}["other"] == 16
+
+
+def test_pairs_beyond_those_of_one_minute_keep_their_names(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmq.broker.history.HISTORY_PRESENT_MAX", 3)
+    world.enqueue(*[job(f"j{n}", f"q{n % 4}", f"name{n % 2}") for n in range(12)])
+    assert len(world.router.history.present) <= 3 + 2
+    assert [row["enqueued"] for row in ask(world, b"TYPES")["types"]] == [6, 6]
+    assert sum(ask(world, b"HISTORY")["enqueued"]) == 12
+    assert sum(ask(world, b"HISTORY", queue="other")["enqueued"]) == 3
 
 
 def test_a_series_that_has_nothing_left_makes_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,18 +151,21 @@ class Step(NamedTuple):
 DAY_S = 86_400
 HISTORY_S = 30 * DAY_S
 HISTORY_STEPS = (Step(60, DAY_S), Step(900, 7 * DAY_S), Step(3600, HISTORY_S), Step(DAY_S, HISTORY_S))
-"""What has happened is kept as points, the shorter the younger: about 2,900 of each series. A point has 100 bytes,
-mostly, and 600 at most."""
+"""What has happened is kept as points, the shorter ones not for so long: about 2,900 of each series. A point has 140
+bytes, mostly, and 900 at most."""
 
 HISTORY_SERIES_MAX = 100
-"""Queues with a history of their own, job types, and pairs of both; what comes later is counted as "other". So the
-store's history has less than 900,000 points, and about 50 MB if 50 job types never rest."""
+"""Queues with a history of their own, job types, and pairs of both; what comes later is counted as "other". So
+there are less than 900,000 points, and 50 MB of them if 50 job types never rest."""
 
-HISTORY_SLICE = 16
+HISTORY_PRESENT_MAX = 150
+"""Pairs of queue and job type that one minute tells apart; in which queue more of them are is not told."""
+
+HISTORY_SLICE = 4
 """Series that are summed up or written in one turn (about 3 ms)."""
 
-HISTORY_POINTS = 150
-"""Points that an answer reads (about 4 ms); the asker goes on from there."""
+HISTORY_POINTS = 61
+"""Points that an answer reads (about 2 ms), an hour's; the asker goes on from there."""
 
 FAILURES_MAX = 200
 """Groups of failures that are remembered (about 1 kB each); the one seen last the longest time ago makes room."""

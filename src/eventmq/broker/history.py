@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from eventmq.broker.failures import Failures
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.tally import Tally, packed, unpacked
-from eventmq.limits import HISTORY_SERIES_MAX, HISTORY_SLICE, HISTORY_STEPS
+from eventmq.limits import HISTORY_PRESENT_MAX, HISTORY_SERIES_MAX, HISTORY_SLICE, HISTORY_STEPS
 from eventmq.protocol.v2 import ready_at
 from eventmq.store.base import Past, Point, Series
 
@@ -27,7 +27,7 @@ EVERYTHING: Series = ("", "")
 
 MINUTE_S = HISTORY_STEPS[0].length_s
 
-NOTED_MAX = 1_000
+NOTED_MAX = 250
 """Durations that are noted in a tally, besides those of the last turns, before they are folded."""
 
 
@@ -99,6 +99,8 @@ class History:
     def tally(self, queue: str, name: str) -> Tally:
         """Where to count now."""
         series = self._place((queue, ""))[0], self._place(("", name))[1]
+        if len(self.present) >= HISTORY_PRESENT_MAX:
+            series = (OTHER, series[1])
         self._place(series)
         return self.present.setdefault(series, Tally())
 

@@ -29,36 +29,34 @@ SHORTEST_S, LONGEST_S = 2.0**-14, 2.0**21
 BUCKETS_MAX = 64
 """Buckets in which a sketch is packed: eight doublings. What is spread wider is told more coarsely."""
 
-_SPARE = 4 - DIGITS  # a float's first 16 bits are its sign, 11 of exponent, 4 of fraction
+_SPARE = 4 - DIGITS  # a float's first 16 bits, its head, are sign, 11 of exponent, 4 of fraction
 _FIRST = slice(3 if sys.byteorder == "little" else 0, None, 4)
 
 
-def _head(seconds: float) -> int:
-    return int(struct.unpack(">H", struct.pack(">d", seconds)[:2])[0]) >> _SPARE
+def _edge(head: int) -> float:
+    """The shortest duration with this head."""
+    return float(struct.unpack(">d", struct.pack(">H6x", head))[0])
 
 
-_LOWEST, _HIGHEST = _head(SHORTEST_S), _head(LONGEST_S)
+def _heads() -> range:
+    """Of each bucket the first one, and that behind the last one."""
+    first, last = (int(struct.unpack(">H", struct.pack(">d", each)[:2])[0]) for each in (SHORTEST_S, LONGEST_S))
+    return range(first, last + (2 << _SPARE), 1 << _SPARE)
 
 
-def _edge(bucket: int) -> float:
-    """The shortest duration of a bucket."""
-    return float(struct.unpack(">d", struct.pack(">H6x", (bucket + _LOWEST) << _SPARE))[0])
-
-
-_EDGES = [_edge(bucket) for bucket in range(_HIGHEST - _LOWEST + 2)]
-_VALUES = [2 * low * high / (low + high) for low, high in pairwise(_EDGES)]
+_HEADS = _heads()
+_VALUES = [2 * low * high / (low + high) for low, high in pairwise(map(_edge, _HEADS))]
+_BUCKETS = array("H", [0]) * (1 << 16)
+for _bucket, _head in enumerate(_HEADS[:-1]):  # what is shorter is in the first one, as is what is less than 0
+    _BUCKETS[_head : _head + (1 << _SPARE)] = array("H", [_bucket]) * (1 << _SPARE)
+_BUCKETS[_HEADS[-1] : 1 << 15] = array("H", [len(_VALUES) - 1]) * ((1 << 15) - _HEADS[-1])
 
 
 def add(sketch: Sketch, durations: list[float]) -> None:
     """Durations are counted, whatever a peer has made of them: less than nothing, without end, not a number."""
     heads = memoryview(array("d", durations)).cast("B").cast("H")[_FIRST]
     for head, count in Counter(heads).items():
-        sketch[_bucket(head >> _SPARE)] += count
-
-
-def _bucket(head: int) -> int:
-    negative = head >= 1 << (15 - _SPARE)
-    return 0 if negative else min(max(head, _LOWEST), _HIGHEST) - _LOWEST
+        sketch[_BUCKETS[head]] += count
 
 
 def quantiles(sketch: Sketch, wanted: Sequence[float]) -> list[float | None]:

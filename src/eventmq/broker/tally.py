@@ -55,7 +55,8 @@ class Tally:
 
     def add(self, later: Tally) -> None:
         """And what has happened after that, or elsewhere."""
-        later.fold()
+        if later.enqueued or later.waits or later.runs:
+            later.fold()
         self.counts.update(later.counts)
         self.wait.update(later.wait)
         self.run.update(later.run)
@@ -81,6 +82,6 @@ def unpacked(data: bytes) -> Tally:
     """See `packed`."""
     tally = Tally()
     counts, tally.waiting, tally.wait_s, tally.run_s, wait, run = unpack(data)
-    tally.counts.update(dict(zip(COUNTS, counts, strict=True)))
+    tally.counts = Counter(dict(zip(COUNTS, counts, strict=True)))
     tally.wait, tally.run = sketch.unpacked(wait), sketch.unpacked(run)
     return tally
