@@ -84,7 +84,7 @@ def a_look(at: float, processed: int, queues: int = 1, running: int = 1) -> Look
     told["counts"] = {"accepted": processed, "succeeded": processed, "dead": 0}
     queue = {
         "waiting": 4, "delayed": 0, "running": 1, "processed": processed, "managers": 1, "free_slots": 0,
-        "paused": False, "draining": False, "jobs_max": None,
+        "oldest_s": 90.0, "paused": False, "draining": False, "jobs_max": None,
     }  # fmt: skip
     manager = {"name": "host-1", "running": 1, "available_slots": 3, "silent_s": 0.2, "draining": False}
     job = {"id": "0" * 32, "name": "shop.tasks.a_function_with_a_long_name", "queue": "queue-00", "started": at - 75}

@@ -158,8 +158,16 @@ def managers(told: Iterable[Mapping[str, Any]]) -> Table:
 def queues(told: Mapping[str, Any]) -> Told:
     """All queues."""
     columns = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
-    rows = [(name, *(each[column] for column in columns), said_about(each)) for name, each in told.items()]
-    return Told(told, Table("Queues", ("queue", *columns, "state"), rows))
+    rows = [
+        (
+            name,
+            *(each[column] for column in columns),
+            span(each["oldest_s"]) if each["waiting"] else "",
+            said_about(each),
+        )
+        for name, each in told.items()
+    ]
+    return Told(told, Table("Queues", ("queue", *columns, "oldest", "state"), rows))
 
 
 def said_about(rule: Mapping[str, Any]) -> str:

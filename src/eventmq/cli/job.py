@@ -18,10 +18,11 @@ import click
 from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
 from eventmq.cli.ending import FAILED, NOT_FOUND, OK, Mistake
-from eventmq.cli.enqueue import json_as, sending
-from eventmq.cli.flags import HELP, InOrder, frontend, options
+from eventmq.cli.enqueue import json_as
+from eventmq.cli.flags import HELP, InOrder, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
 from eventmq.client.admin import Admin, Count, ListedJob
+from eventmq.client.ids import new_id
 from eventmq.client.query import WORDS, QueryError, parse, text_of
 from eventmq.errors import JobNotFound
 from eventmq.limits import LIST_JOBS_MAX
@@ -137,21 +138,18 @@ def known(id: str, told: Any) -> Any:
 @click.argument("id")
 @click.option("--args", metavar="JSON", help="Positional arguments instead of its own, as a list.")
 @click.option("--kwargs", metavar="JSON", help="Named arguments instead of its own, as an object.")
-@frontend
 @asks
-def again(admin: Admin, id: str, args: str | None, kwargs: str | None, scheduler_addr: str | None) -> Told:
+def again(admin: Admin, id: str, args: str | None, kwargs: str | None) -> Told:
     """Hand in a new job like one that is there, perhaps with other arguments. That one stays as it is.
 
     \b
     eventmq job again 019be0a7c1e27b60b8d2f3b0c4c1a9d5
     eventmq job again 019be0a7c1e27b60b8d2f3b0c4c1a9d5 --kwargs '{"width": 400}'
     """
-    from eventmq.client.enqueue import again
-
-    sending(click.get_current_context().params["config"], scheduler_addr)
-    given = (json_as(f"--{n}", t, k) if t else None for n, t, k in (("args", args, list), ("kwargs", kwargs, dict)))
-    handle = again(known(id, admin.job(id)), *given)
-    return Told({"id": str(handle)}, text=handle)
+    given = (("args", args, list), ("kwargs", kwargs, dict))
+    arguments = {name: json_as(f"--{name}", text, kind) for name, text, kind in given if text}
+    new = known(id, admin.rerun(id, new_id(), arguments or None))
+    return Told({"id": new}, text=new)
 
 
 # ---- many -------------------------------------------------------------------------------------------------

@@ -144,11 +144,10 @@ def _queues(before: Look, now: Look) -> Table:
     rows = []
     for name, each in now.queues.items():
         then = before.queues.get(name, each)
-        oldest_s = now.numbers["queues"].get(name, {}).get("oldest_s", 0.0)
         state = "paused" if each["paused"] else "draining" if each["draining"] else ""
         rate = f"{max(each['processed'] - then['processed'], 0) / seconds:,.1f}"
         numbers = (each["waiting"], each["delayed"], each["running"])
-        rows.append((name, *numbers, rate, span(oldest_s) if each["waiting"] else "", each["managers"], state))
+        rows.append((name, *numbers, rate, span(each["oldest_s"]) if each["waiting"] else "", each["managers"], state))
     columns = ("queue", "waiting", "delayed", "running", "begun/s", "oldest", "workers", "state")
     return Table("Queues", columns, sorted(rows, key=lambda row: (-row[1], -row[3], row[0])))
 

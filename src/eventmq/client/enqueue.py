@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
-import msgspec
-
-from eventmq.client import default, ids, local, tracing
+from eventmq.client import default, local, tracing
 from eventmq.client.call import message_of, messages_of, named
 from eventmq.client.handles import JobHandle, JobHandles
 from eventmq.client.jobs import Job
 from eventmq.client.options import Given, JobOptions
-from eventmq.errors import InvalidJob
-from eventmq.protocol import calls, v2
-
-OF_ONE_JOB = {"delay_s", "due", "headers", "schedule", "unique_scope", "unique_for_s", "on_conflict"}
-"""Options that another job like that one has not."""
+from eventmq.protocol import v2
 
 USER = 4
 """Frames from `warnings.warn` up to the code that called `.delay()`."""
@@ -79,32 +73,6 @@ async def adefer_job(
     """`defer_job` for asyncio."""
     message, job, options = named("adefer_job()", target, args, kwargs, given)
     return (await _asend([message], job, options))[0]
-
-
-def again(
-    told: Mapping[str, Any], args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
-) -> JobHandle[Any]:
-    """Enqueues a new job like one that is there: the same call, queue, priority and options, at once and without a key.
-
-    Args:
-        told: What `Admin.job` told of that one; its arguments are those that JSON can show.
-        args: Positional arguments instead of its own.
-        kwargs: Named arguments instead of its own.
-
-    Raises:
-        InvalidJob: Its arguments cannot be read.
-        EnqueueError: As `Job.delay`.
-    """
-    given = told["arguments"]
-    if not isinstance(given, dict):
-        raise InvalidJob(f"the arguments of job {told['id']} {given}")
-    own = {name: value for name, value in given.items() if value}
-    own |= {name: value for name, value in (("args", args), ("kwargs", kwargs)) if value is not None}
-    payload = calls.pack_call(own.pop("args", []), own.pop("kwargs", {}), **own)
-    kept = {name: value for name, value in told["options"].items() if name not in OF_ONE_JOB}
-    options = v2.pack_options(msgspec.convert(kept, v2.Options))
-    message = v2.Job(ids.new_id(), told["queue"], told["name"], payload, told["priority"], options)
-    return _send([message], None, JobOptions())[0]
 
 
 # ---- steps ----------------------------------------------------------------------------------------------
