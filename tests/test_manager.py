@@ -1033,3 +1033,16 @@ def test_people_hear_of_it_when_no_router_answers_and_not_all_the_time() -> None
     manager.reports.clear()
     manager.pass_time(3)
     assert manager.reports == []
+
+
+def test_it_is_of_use_while_the_router_knows_it_and_it_does_not_drain() -> None:
+    manager = Manager()
+    manager.ready(1, 2)
+    assert manager.foreman.absence == "the Router does not know it"
+    manager.accept()
+    assert manager.foreman.absence == ""
+    manager.pass_time(limits.ROUTER_SILENCE_S + 0.2)
+    assert manager.foreman.absence == "the Router does not know it"
+    manager.accept()
+    manager.foreman.drain(manager.now)
+    assert manager.foreman.absence == "it drains"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -322,6 +323,7 @@ def run(settings: Settings) -> int:
         raise
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+    sys.setswitchinterval(limits.SWITCH_S)
     log.info("store %s, durability %s, epoch %d", public(settings.store), settings.durability, router.ledger.epoch)
     router.start(settings.frontend_addr, settings.backend_addr, settings.administrative_addr)
     return 0

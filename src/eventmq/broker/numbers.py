@@ -7,7 +7,7 @@ queues and schedules only the first ones have numbers of their own.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import accumulate, islice
 from typing import Any
@@ -17,7 +17,7 @@ from eventmq.broker.operators import Operators
 from eventmq.broker.pool import Manager
 from eventmq.broker.problems import CRITICAL, WARNING, problems
 from eventmq.broker.sketch import Sketch, cumulative
-from eventmq.broker.tally import COUNTS, Tally
+from eventmq.broker.tally import COUNTS
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the buckets for what the Router itself does, seconds; the last bucket has none."""
@@ -78,9 +78,11 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
     """Everything. Times in seconds, those of schedules wall times; counters since the Router's start."""
     ledger, pool = router.ledger, router.pool
     totals = router.history.since_start()
-    by_queue: dict[str, Tally] = {}
+    waits: defaultdict[str, Sketch] = defaultdict(Counter)
+    wait_s: defaultdict[str, float] = defaultdict(float)
     for (queue, _), tally in totals.items():
-        by_queue.setdefault(queue, Tally()).add(tally)
+        waits[queue].update(tally.wait)
+        wait_s[queue] += tally.wait_s
     managers = {"serving": 0, "draining": 0, "gone": 0} | Counter(map(_state_of, pool.managers.values()))
     return {
         "uptime_s": router.now - router.started,
@@ -96,7 +98,7 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
             (*series, {word: t.counts[word] for word in COUNTS} | {"run": _of_sketch(t.run, t.run_s)})
             for series, t in totals.items()
         ],
-        "waits": {queue: _of_sketch(t.wait, t.wait_s) for queue, t in by_queue.items()},
+        "waits": {queue: _of_sketch(sketch, wait_s[queue]) for queue, sketch in waits.items()},
         "queues": _queues(router),
         "queues_total": len(ledger.backlogs),
         "schedules": router.schedules.summary(),
