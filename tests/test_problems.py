@@ -12,8 +12,9 @@ from test_operators import ask
 from world import World, job
 
 from eventmq import limits
-from eventmq.broker.problems import CRITICAL, WARNING
+from eventmq.broker.problems import CRITICAL, OLD_S, WARNING
 from eventmq.broker.turns import Ranked
+from eventmq.broker.watch import RECENT_S
 from eventmq.protocol import v2
 from eventmq.schedules.rule import Rule
 
@@ -68,7 +69,7 @@ def test_a_job_that_has_waited_long(world: World) -> None:
     world.join(b"m", credit=1)
     world.enqueue(job("a"))
     world.enqueue(job("b"), job("later", options=v2.pack({"delay_s": 350.0})))
-    world.wait(limits.OLD_S - 10, step=5)
+    world.wait(OLD_S - 10, step=5)
     world.manager(b"m", b"READY", v2.Ready(1))
     assert problems(world) == {}
     for _ in range(6):
@@ -100,7 +101,7 @@ def test_managers_that_are_silent_lost_or_expected(world: World) -> None:
     assert problems(world)["managers_expected"]["text"].endswith("the Router has restarted and waits for web-1")
     world.wait(11)
     assert set(problems(world)) == {"manager_lost", "no_worker"}
-    world.wait(limits.RECENT_S + 10, step=5)
+    world.wait(RECENT_S + 10, step=5)
     assert set(problems(world)) == {"no_worker"}
 
 

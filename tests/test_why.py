@@ -265,5 +265,5 @@ def test_nobody_knows_it(world: World) -> None:
 
 def test_the_table_of_reasons_is_in_the_document() -> None:
     text = (Path(__file__).parent.parent / "docs/protocol.md").read_text()
-    section = text[text.index("WHY answers") : text.index("PROBLEMS tells")]
+    section = text[text.index("WHY answers") : text.index("EVENTS tells")]
     assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == REASONS

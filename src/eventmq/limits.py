@@ -230,23 +230,17 @@ CLOCK_BACK_S = 60.0
 WHY_ROWS = 50
 """What a WHY costs, in rows of the store: it looks at everything that runs (about 1 ms with 10,000 jobs)."""
 
-STALLED_S = 10.0
-"""Jobs that could be handed out and are not for this long: an alarm. A healthy Router hands them out at once."""
+EVENTS_KEEP_S = 10.0
+"""Events are noted for so long after somebody has asked for them."""
 
-RECENT_S = 600.0
-"""What counts as recent in PROBLEMS."""
+EVENTS_MAX = 5_000
+"""Events that are kept for those who watch (about 500 bytes each)."""
 
-RISING = 10
-"""So many dead jobs, or refusals, in that time are worth a look."""
-
-OLD_S = 300.0
-"""A job that has waited longer in a queue that is served is a problem."""
+EVENTS_AT_ONCE = 100
+"""Events that are noted of one commit (about 0.2 ms): nobody reads more, and a busy Router has better things to do."""
 
 PROBLEMS_MAX = 50
 """Problems told at a time."""
-
-STORE_LOW_BYTES = 256 << 20
-"""Less room than this on the store's disk is a problem."""
 
 STALL_S = 0.25
 """A turn of the Router that comes later than planned by more than this is its own fault: peers get the time back."""

@@ -23,6 +23,7 @@ from eventmq.protocol import v1, v2
 from eventmq.protocol.administration import (
     Bound,
     Chart,
+    Events,
     Logs,
     OneJob,
     OneQueue,
@@ -49,6 +50,7 @@ QUESTIONS = {
     b"SCHEDULERS": Asked("show_schedulers"),
     b"SCHEDULES": Asked("list_schedules", Schedules, limits.TURN_ANSWERS),
     b"SCHEDULE": Asked("act_on_schedule", Schedules),
+    b"EVENTS": Asked("show_events", Events),
     b"PROBLEMS": Asked("show_problems"),
     b"QUEUES": Asked("show_queues"),
     b"PAUSE": Asked("pause", OneQueue),
@@ -167,6 +169,10 @@ class Administrative(Operators):
                 for queue, crews in self.pool.serving.items()
             },
         }
+
+    def show_events(self, params: Events) -> dict[str, Any]:
+        """What has happened lately."""
+        return self.events.read(params.after, min(params.limit, limits.LIST_JOBS_MAX), self.now)
 
     def show_problems(self) -> list[dict[str, Any]]:
         """What an operator should look at."""

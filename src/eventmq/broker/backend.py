@@ -71,6 +71,7 @@ class Backend(Scheduling):
         self.ledger.changes.facts[fact_of(incarnation)] = b""
         self.expected.discard(incarnation)
         self.watch.lost.pop(incarnation.name, None)
+        self.tell("manager_joined", manager=incarnation.name)
         return manager
 
     def on_inform(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
@@ -293,6 +294,8 @@ class Backend(Scheduling):
         held = self._cut_short(manager, why)
         if why != GOODBYE:
             self.watch.lose(manager.incarnation.name, held, self.now)
+        event = "manager_left" if why == GOODBYE else "manager_lost"
+        self.tell(event, manager=manager.incarnation.name, jobs=held)
         self.stops.lose(manager.incarnation)
         self.outbox.drop(manager)
         self.pool.remove(manager)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from eventmq import limits
+from eventmq.broker.events import Events
 from eventmq.broker.handlers import Handlers
 from eventmq.broker.history import History
 from eventmq.broker.ledger import Ledger
@@ -55,6 +56,7 @@ class Core(ABC):
         schedulers: The schedulers by connection.
         scheduler_queue: Their connections, in the order to use them.
         watch: What has been going on.
+        events: What happens, for those who watch.
         waiters: Clients that wait for outcomes.
         stops: Cancelled jobs whose runs are being stopped.
         outbox: What this turn wants sent.
@@ -84,6 +86,7 @@ class Core(ABC):
         self.schedulers: dict[PeerId, Scheduler] = {}
         self.scheduler_queue: list[PeerId] = []
         self.watch = Watch()
+        self.events = Events(self.ledger.epoch << 32)
         self.waiters = Waiters()
         self.stops = Stops()
         self.outbox = Outbox()
@@ -141,6 +144,8 @@ class Core(ABC):
                 self._start_over(error)
                 return
         self.history.count(ledger, self.wall)
+        if self.now < self.events.until:
+            self.events.observe(ledger, self.wall)
         if ledger.ended:
             for peer, result in self.waiters.ended(ledger.ended):
                 self.outbox.tell(peer, result)
@@ -322,6 +327,11 @@ class Core(ABC):
         if len(self.notes) < limits.BATCH_JOBS_MAX:
             self.notes.append(Note(level, key, text))
 
+    def tell(self, event: str, **about: Any) -> None:
+        """Tells those who watch, if anybody does."""
+        if self.now < self.events.until:
+            self.events.add(self.wall, event, about)
+
     def new_id(self) -> str:
         """An id for a message of ours, unique over restarts."""
         self._messages += 1
@@ -362,20 +372,6 @@ class Core(ABC):
     @abstractmethod
     def distribute(self) -> None:
         """Tells schedulers what is theirs."""
-
-    def beat_s(self, wire: int) -> float:
-        """Time between beats to a peer of this version."""
-        return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
-
-    def check_room(self, sender: PeerId) -> None:
-        """Whether one more peer may come.
-
-        Raises:
-            InvalidMessageError: It may not.
-        """
-        peers = len(self.pool.managers) + len(self.schedulers)
-        if peers >= limits.PEERS_MAX and sender not in self.pool.managers and sender not in self.schedulers:
-            raise InvalidMessageError(f"there are {peers} peers already", "too_large")
 
     @abstractmethod
     def forget_scheduler(self, scheduler_id: PeerId) -> None:

@@ -9,7 +9,7 @@ whoever asks may stop, go on after a restart, or ask the same again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -115,15 +115,15 @@ class Operators(Selections):
         """Some jobs that have ended wait again."""
         lines, next = self._slice("REQUEUE", selection, REQUEUABLE)
         records = self.ledger.find([line.id for line in lines if line.state in REQUEUABLE])
-        requeued = sum(self.ledger.requeue(records[line.id], self.wall) for line in lines if line.id in records)
-        return self._acted("requeued", requeued, next)
+        again = [line for line in lines if line.id in records and self.ledger.requeue(records[line.id], self.wall)]
+        return self._acted("requeued", len(again), next, again)
 
     def purge(self, selection: Selection) -> dict[str, Any]:
         """Some jobs that have ended are forgotten."""
         lines, next = self._slice("PURGE", selection, TERMINAL)
-        over = [(line.seq, line.state) for line in lines if line.state in TERMINAL]
-        self.ledger.changes.forgotten += over
-        return self._acted("purged", len(over), next)
+        over = [line for line in lines if line.state in TERMINAL]
+        self.ledger.changes.forgotten += [(line.seq, line.state) for line in over]
+        return self._acted("purged", len(over), next, over)
 
     def cancel_jobs(self, selection: Selection) -> dict[str, Any]:
         """Some jobs are not to run, as by a client's CANCEL; what became of each, those included that had ended."""
@@ -151,7 +151,9 @@ class Operators(Selections):
                 break
         return [line for line in page.lines if line.seq >= next], next
 
-    def _acted(self, done: str, count: int, next: int) -> dict[str, Any]:
+    def _acted(self, done: str, count: int, next: int, lines: Iterable[Line] = ()) -> dict[str, Any]:
+        for line in lines:
+            self.tell(done, id=line.id, queue=line.queue, name=line.name)
         if count:
             self.note("info", f"jobs {done}", f"an operator: {count} job{'s' * (count != 1)} {done}")
         return {done: count, "next": next or None}
@@ -160,23 +162,24 @@ class Operators(Selections):
 
     def pause(self, params: OneQueue) -> dict[str, Any]:
         """Nothing of the queue is handed out; what runs goes on."""
-        return self._say(params.queue, "paused", paused=True)
+        return self._say(params.queue, "queue_paused", "paused", paused=True)
 
     def resume(self, params: OneQueue) -> dict[str, Any]:
         """Neither paused nor drained any longer."""
-        return self._say(params.queue, "resumed", paused=False, draining=False)
+        return self._say(params.queue, "queue_resumed", "resumed", paused=False, draining=False)
 
     def drain(self, params: OneQueue) -> dict[str, Any]:
         """The queue takes no new jobs; what it has is handed out."""
-        return self._say(params.queue, "draining", draining=True)
+        return self._say(params.queue, "queue_drained", "draining", draining=True)
 
     def limit(self, params: Bound) -> dict[str, Any]:
         """How many jobs may wait in the queue."""
         text = "bound as the settings say" if params.jobs_max is None else f"bound to {params.jobs_max} waiting jobs"
-        return self._say(params.queue, text, jobs_max=params.jobs_max)
+        return self._say(params.queue, "queue_limited", text, jobs_max=params.jobs_max)
 
-    def _say(self, queue: str, text: str, **what: Any) -> dict[str, Any]:
+    def _say(self, queue: str, event: str, text: str, **what: Any) -> dict[str, Any]:
         self.ledger.say(queue, **what)
+        self.tell(event, queue=queue)
         self.note("warning", f"{text}: {queue}", f"an operator: queue {queue!r} is {text}")
         return self._queue(queue, Counter(job.queue for job, _, _ in self.ledger.leases.values()))
 
@@ -227,6 +230,8 @@ class Operators(Selections):
             self.schedules.run_now(entry, params.job, self.wall, bool(self.expected))
         elif params.act:
             self.schedules.pause(entry, params.act == "pause", self.wall)
+        if params.act:
+            self.tell(f"schedule_{params.act}", schedule=params.id)
         self.note("warning", f"schedule {params.act}", f"an operator: {params.act} schedule {params.id!r}")
         return self.schedules.describe(entry)
 

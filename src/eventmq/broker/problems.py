@@ -12,8 +12,18 @@ from typing import NamedTuple
 from eventmq import limits
 from eventmq.broker.core import Core
 from eventmq.broker.lifecycle import DEAD, LOST, TERMINAL
+from eventmq.broker.watch import RECENT_S
 from eventmq.store.database import RESERVE_BYTES
 from eventmq.values import some, span
+
+RISING = 10
+"""So many dead jobs, or refusals, in the last `RECENT_S` are worth a look."""
+
+OLD_S = 300.0
+"""A job should not wait longer in a queue that is served."""
+
+STORE_LOW_BYTES = 256 << 20
+"""The store's disk should have more room."""
 
 WARNING, CRITICAL = "warning", "critical"
 
@@ -45,7 +55,7 @@ def _store(router: Core) -> Iterator[Problem]:
     if router.storage_full:
         text = f"new jobs are refused: the store's disk has less than {RESERVE_BYTES >> 20} MiB free"
         yield Problem("store_full", CRITICAL, text, {})
-    elif left is not None and left < limits.STORE_LOW_BYTES:
+    elif left is not None and left < STORE_LOW_BYTES:
         text = f"the store's disk has {left / 2**20:.0f} MiB free; with {RESERVE_BYTES >> 20} MiB new jobs are refused"
         yield Problem("store_low", WARNING, text, {})
 
@@ -87,7 +97,7 @@ def _queues(router: Core) -> Iterator[Problem]:
             since_s = router.now - router.watch.stalled[name]
             text = f"{has}, job managers with free slots, and nothing has moved for {span(since_s)}: restart the Router"
             yield Problem("stalled", CRITICAL, f"{text}, and report this", about)
-        elif (old_s := backlog.oldest_s(router.wall)) > limits.OLD_S:
+        elif (old_s := backlog.oldest_s(router.wall)) > OLD_S:
             yield Problem("waiting_long", WARNING, f"{has}; the oldest has waited for {span(old_s)}", about)
 
 
@@ -105,12 +115,12 @@ def _schedules(router: Core) -> Iterator[Problem]:
 def _recent(router: Core) -> Iterator[Problem]:
     counts, refusals = router.watch.recently(router.ledger.counts, router.refusals)
     failed, ended = counts[DEAD] + counts[LOST], sum(counts[state] for state in TERMINAL)
-    last = f"in the last {limits.RECENT_S / 60:.0f} minutes"
-    if failed >= limits.RISING:
+    last = f"in the last {RECENT_S / 60:.0f} minutes"
+    if failed >= RISING:
         share = f"{100 * failed / ended:.0f} % of those that ended"
         text = f"{some(failed, 'job')} failed for good or were lost {last}, {share}"
         yield Problem("dead_growing", WARNING, text, {})
-    if refusals.total() >= limits.RISING:
+    if refusals.total() >= RISING:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in refusals.most_common(3))
         text = f"{refusals.total():,} messages or jobs were refused {last}: {reasons}"
         yield Problem("refusals_rising", WARNING, text, {})

@@ -60,7 +60,21 @@ class Scheduling(Core):
         job, _, _ = v1.parse_schedule(msgid, msg)
         self.schedules.remove(calls.call_key(job.name, job.payload), self.wall)
 
-    # ---- schedulers ----------------------------------------------------------------------------------
+    # ---- peers ---------------------------------------------------------------------------------------
+
+    def beat_s(self, wire: int) -> float:
+        """Time between beats to a peer of this version."""
+        return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
+
+    def check_room(self, sender: PeerId) -> None:
+        """Whether one more peer may come.
+
+        Raises:
+            InvalidMessageError: It may not.
+        """
+        peers = len(self.pool.managers) + len(self.schedulers)
+        if peers >= limits.PEERS_MAX and sender not in self.pool.managers and sender not in self.schedulers:
+            raise InvalidMessageError(f"there are {peers} peers already", "too_large")
 
     def on_scheduler_informed(self, sender: PeerId, body: scheduling.Inform) -> None:
         """An eMQP/2.0 scheduler comes, or comes back: in either case it holds nothing.
@@ -179,6 +193,8 @@ class Scheduling(Core):
     def _tell_alarms(self, entries: list[Entry]) -> None:
         for level, overdue, text in (("warning", True, "overdue"), ("info", False, "not overdue any more")):
             names = [entry.schedule.id for entry in entries if entry.overdue == overdue]
+            for id in names:
+                self.tell("schedule_overdue" if overdue else "schedule_recovered", schedule=id)
             if names:
                 more = f" and {len(names) - limits.NAMES_MAX} more" if len(names) > limits.NAMES_MAX else ""
                 self.note(level, f"overdue_{level}", f"schedules {text}: {', '.join(names[: limits.NAMES_MAX])}{more}")

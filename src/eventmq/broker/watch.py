@@ -16,6 +16,12 @@ from eventmq import limits
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.pool import Pool
 
+STALLED_S = 10.0
+"""Jobs that could be handed out and are not for this long: an alarm. A healthy Router hands them out at once."""
+
+RECENT_S = 600.0
+"""What counts as recent."""
+
 
 class Watch:
     """What has been going on.
@@ -40,10 +46,10 @@ class Watch:
 
     def look(self, now: float, ledger: Ledger, pool: Pool, refusals: Counter[str], holding: bool) -> list[str]:
         """A survey. Returns the queues that have stalled since the last one."""
-        self.lost = {name: lost for name, lost in self.lost.items() if now - lost[0] < limits.RECENT_S}
-        if not self._past or now - self._past[-1][0] >= limits.RECENT_S / 10:
+        self.lost = {name: lost for name, lost in self.lost.items() if now - lost[0] < RECENT_S}
+        if not self._past or now - self._past[-1][0] >= RECENT_S / 10:
             self._past.append((now, ledger.counts.copy(), refusals.copy()))
-            while now - self._past[0][0] > limits.RECENT_S:
+            while now - self._past[0][0] > RECENT_S:
                 self._past.popleft()
         before, self._ready = self._ready, {}
         for queue in [] if holding else _ready(ledger, pool):
@@ -51,7 +57,7 @@ class Watch:
             since, then = before.get(queue, (now, -1))
             self._ready[queue] = (since if handed == then else now, handed)
         known = self.stalled
-        self.stalled = {q: since for q, (since, _) in self._ready.items() if now - since >= limits.STALLED_S}
+        self.stalled = {q: since for q, (since, _) in self._ready.items() if now - since >= STALLED_S}
         return [queue for queue in self.stalled if queue not in known]
 
     def recently(self, counts: Counter[str], refusals: Counter[str]) -> tuple[Counter[str], Counter[str]]:

@@ -21,7 +21,8 @@ from eventmq.cli.ending import FAILED, NOT_FOUND, OK, Mistake
 from eventmq.cli.enqueue import json_as
 from eventmq.cli.flags import HELP, InOrder, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
-from eventmq.client.admin import Admin, Count, ListedJob
+from eventmq.client.admin import Admin
+from eventmq.client.answers import Count, ListedJob
 from eventmq.client.ids import new_id
 from eventmq.client.query import WORDS, QueryError, parse, text_of
 from eventmq.errors import JobNotFound

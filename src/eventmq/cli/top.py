@@ -16,7 +16,8 @@ from eventmq.cli.ask import connected
 from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, load, options, verb
 from eventmq.cli.tables import Table, printable, rich_table, some, span
-from eventmq.client.admin import Admin, ListedJob, Problem, ShownQueue
+from eventmq.client.admin import Admin
+from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import Selection
 

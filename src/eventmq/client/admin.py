@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import ceil
 from time import monotonic
-from typing import Any, NamedTuple, Self, TypedDict
+from typing import Any, Self
 
 import msgspec
 
 from eventmq.client import ids
+from eventmq.client.answers import Count, EventsPage, JobsPage, ListedJob, LogPage, Problem, ShownQueue, Why
 from eventmq.client.charts import Charts
 from eventmq.client.sockets import dealer
 from eventmq.errors import BrokerUnavailable, QuestionRefused, SettingsError
@@ -21,104 +22,6 @@ from eventmq.net import address
 from eventmq.net.frames import has_message, receive, send
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
-
-
-class ListedJob(TypedDict):
-    """One job in a list. Times are wall times, in seconds since the epoch."""
-
-    id: str
-    state: str
-    queue: str
-    name: str
-    priority: int
-    attempt: int
-    failures: int
-    crashes: int
-    due: float | None
-    created: float
-    started: float | None
-    finished: float | None
-    run_s: float | None
-    worker: str | None
-    error: str | None
-    payload_bytes: int
-
-
-class JobsPage(NamedTuple):
-    """Some jobs of a list, newest first; `next` is where to go on, None = that was all."""
-
-    jobs: list[ListedJob]
-    next: int | None
-
-
-class LoggedLine(TypedDict):
-    """One record of a job's log; `n` counts them from 0."""
-
-    n: int
-    at: float
-    level: str
-    attempt: int
-    text: str
-
-
-class LogPage(NamedTuple):
-    """What a job has logged. `next` is where to go on; `missed` lines before these are not kept any more."""
-
-    lines: list[LoggedLine]
-    next: int
-    missed: int
-
-
-class ShownQueue(TypedDict):
-    """One queue: what is in it, who serves it, what was said about it."""
-
-    waiting: int
-    delayed: int
-    running: int
-    processed: int
-    managers: int
-    free_slots: int
-    oldest_s: float
-    paused: bool
-    draining: bool
-    jobs_max: int | None
-
-
-class Why(TypedDict):
-    """Why a job is where it is.
-
-    `state` is one of a job's, or `unknown`; `reason` one word out of the table in `docs/protocol.md`, 3.4; `text` the
-    sentence for people; `details` the numbers and names in it.
-    """
-
-    id: str
-    state: str
-    reason: str
-    text: str
-    details: dict[str, Any]
-
-
-class Problem(TypedDict):
-    """Something that an operator should look at. `level` is `critical` where jobs do not run, or are not accepted, else
-    `warning`; `key` says of what kind it is, `about` which `queue`, `schedule` or `manager` it concerns, if any."""
-
-    key: str
-    level: str
-    text: str
-    about: dict[str, str]
-
-
-class Count(NamedTuple):
-    """How many jobs are selected.
-
-    Attributes:
-        jobs: So many.
-        newest: As `before` of a selection, it leaves out what was accepted after the count.
-    """
-
-    jobs: int
-    newest: int
-
 
 Progress = Callable[[int], object]
 """Told after each slice how many jobs it has been so far."""
@@ -292,6 +195,12 @@ class Admin(Charts):
                 break
             selection.limit = min(selection.limit, jobs_max - changed)
         return changed
+
+    def events(self, after: int | None = None) -> EventsPage:
+        """What has happened since `after`, the `next` of the page before; None: from now on. The Router takes notes for
+        ten seconds after each such question, so ask again sooner; it tells of a busy system in samples."""
+        answer = self.ask("EVENTS", after=after)
+        return EventsPage(**answer)
 
     def problems(self) -> list[Problem]:
         """What to look at, the critical ones first."""

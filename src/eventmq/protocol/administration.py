@@ -99,6 +99,13 @@ class Logs(OneJob):
     after: Annotated[int, Meta(ge=0)] = 0
 
 
+class Events(Params):
+    """What has happened behind event `after`: `next` of the answer before; nil: from now on."""
+
+    after: Annotated[int, Meta(ge=0)] | None = None
+    limit: Annotated[int, Meta(ge=1)] = LIST_JOBS_MAX
+
+
 class OneQueue(Params):
     """A queue by its name."""
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from eventmq.client import query
-from eventmq.client.admin import Admin, ListedJob, LoggedLine, Why
+from eventmq.client.admin import Admin
+from eventmq.client.answers import ListedJob, LoggedLine, Why
 from eventmq.client.charts import History
 from eventmq.limits import ID_CHARS_MAX, NEWEST
 from eventmq.protocol.administration import STATES, Selection

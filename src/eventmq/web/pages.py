@@ -13,7 +13,7 @@ import msgspec
 
 from eventmq import __version__
 from eventmq.cli import doctor
-from eventmq.client.admin import ListedJob, Problem, ShownQueue
+from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.client.charts import FailureGroup, History, JobType
 from eventmq.protocol.administration import Selection
 from eventmq.schedules import due as dues
