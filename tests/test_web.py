@@ -13,6 +13,7 @@ import pytest
 from fake_admin import FakeAdmin
 from web_site import CANARY, FORMS, PAGES, Site
 
+from eventmq.web import charts, show
 from eventmq.web.app import ROUTES
 from eventmq.web.limits import BODY_BYTES_MAX
 from eventmq.web.redaction import HIDDEN, Redaction
@@ -230,9 +231,11 @@ def test_acts_that_are_over_are_forgotten(site: Site, monkeypatch: pytest.Monkey
 
 
 def test_arguments_with_certain_names_are_on_no_page(site: Site) -> None:
-    for answer in (site.page("/job"), site.page("/job", suffix=".json")):
-        assert "hunter2" not in answer.text
-        assert "user_id" in answer.text
+    for path in ("/job", "/job.json"):
+        shown = site.get(path, params={"id": "succeeded"}).text
+        assert "hunter2" not in shown
+        assert "db_password" in shown
+        assert "access_token" in shown
     assert site.get("/jobs", params={"q": "arg.db_password:hunter2"}).status_code == 400
 
 
@@ -273,6 +276,32 @@ def test_secrets_are_not_on_the_page_of_settings(admin: FakeAdmin) -> None:
     assert secret not in page.text
     assert secret not in site.page("/system", suffix=".json").text
     assert secret not in repr(site.dashboard.settings)
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "shown", "part"),
+    [
+        (0.25, "25%", 0.25),
+        ({"done": 3, "total": 12, "text": "rows"}, "3 of 12 rows", 0.25),
+        ({"done": 3, "total": None, "text": ""}, "3", None),
+        ({"done": 9, "total": 3, "text": ""}, "9 of 3", 1.0),
+        ("half", "half", None),
+        ([1, 2], "[1, 2]", None),
+        ({"done": "x", "total": 0, "text": "y"}, "x of 0 y", None),
+    ],
+)
+def test_progress_is_shown_whatever_it_is(told: Any, shown: str, part: float | None) -> None:
+    assert (show.progress(told), show.share(told)) == (shown, part)
+
+
+def test_a_sparkline_stays_in_its_box() -> None:
+    for values in ([], [0], [5, None, 10], [1e12, 0]):
+        places = [tuple(map(float, point.split(","))) for point in charts.points(values).split()]
+        assert len(places) == len(values)
+        assert all(0 <= x <= charts.SPARK_WIDTH and 0 <= y <= charts.SPARK_HEIGHT for x, y in places)
 
 
 # ---- hostile texts --------------------------------------------------------------------------------------------

@@ -54,13 +54,13 @@ class Overview(Page, frozen=True):
 def overview(ask: Ask) -> Overview:
     """Numbers, problems, and what happened lately."""
     status = ask.admin.ask("STATUS")
-    queues = ask.admin.queues().values()
+    workers = ask.admin.ask("WORKERS")["connected_workers"].values()
     window = ask.choice("window", list(charts.WINDOWS))
     told = charts.history(ask.admin, window, ask.now)
     return Overview(
         jobs=status["jobs"] | {"dead": status["store"]["dead"]},
-        slots={"busy": status["jobs"]["running"], "free": sum(queue["free_slots"] for queue in queues)},
-        oldest_s=max((queue["oldest_s"] for queue in queues), default=0.0),
+        slots={"busy": status["jobs"]["running"], "free": sum(worker["available_slots"] for worker in workers)},
+        oldest_s=max((queue["oldest_s"] for queue in ask.admin.queues().values()), default=0.0),
         problems=ask.admin.problems(),
         window=window,
         totals=charts.totals(told),
@@ -224,7 +224,9 @@ def _schedule(told: dict[str, Any], now: float) -> ShownSchedule:
     behind = max(told["last"], now - rule.grace_s) if told["runs"] else told["last"]
     coming = [] if told["paused"] else [*islice(dues.times(rule, told["anchor"], behind), NEXT_RUNS)]
     place = zone(rule.tz) if rule.cron else UTC
-    return ShownSchedule(told, words(rule), [datetime.fromtimestamp(due, place).isoformat() for due in coming])
+    return ShownSchedule(
+        told, words(rule), [datetime.fromtimestamp(due, place).isoformat(" ", "seconds") for due in coming]
+    )
 
 
 # ---- what went wrong, and how long it takes --------------------------------------------------------------

@@ -51,6 +51,7 @@ def run(settings: Settings) -> int:
     config = uvicorn.Config(
         create_app(dashboard),
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",

@@ -17,6 +17,7 @@ from eventmq.cli.tables import some, span
 from eventmq.client import query
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.web import charts
+from eventmq.web.bulk import KINDS
 from eventmq.web.guard import may
 
 THEMES = ("light", "dark")
@@ -45,7 +46,7 @@ def environment() -> jinja2.Environment:
         "states": STATES,
         "query_of": lambda **given: query.text_of(Selection(**given)),
         "outcomes": charts.OUTCOMES,
-        "windows": charts.WINDOWS,
+        "kinds": KINDS,
     }
     made.filters |= {
         "count": lambda number: f"{number:,}".replace(",", "\u202f"),
@@ -53,6 +54,7 @@ def environment() -> jinja2.Environment:
         "span": span,
         "short": short,
         "progress": progress,
+        "share": share,
         "points": charts.points,
         "iso": lambda at: datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "json": lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
@@ -93,6 +95,17 @@ def short(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else span(seconds)
 
 
+def share(told: Any) -> float | None:
+    """How much of a job is done, from 0 to 1, if it says so."""
+    done, total = (told.get("done"), told.get("total")) if isinstance(told, dict) else (told, 1.0)
+    if isinstance(done, int | float) and isinstance(total, int | float) and total > 0:
+        return min(max(done / total, 0.0), 1.0)
+    return None
+
+
 def progress(told: Any) -> str:
-    """How far a job says it is."""
-    return f"{told:.0%}" if isinstance(told, float) and 0 <= told <= 1 else str(told)
+    """How far a job says it is, in words."""
+    if isinstance(told, dict) and "done" in told:
+        of = f" of {told['total']}" if told.get("total") is not None else ""
+        return f"{told['done']}{of} {told.get('text', '')}".strip()
+    return f"{told:.0%}" if isinstance(told, float) else str(told)

@@ -9,8 +9,11 @@ root.dataset.script = "on";
 
 // ---- live updates ----------------------------------------------------------------------------------------
 
+const REST = 20; // a page rests so many times as long as it took, so that what is dear is not asked for all the time
 let paused = false;
 let missed = false;
+let began = 0;
+let due = 0;
 
 /** Whether somebody is in the middle of something that a new page would take away. */
 function busy() {
@@ -20,12 +23,16 @@ function busy() {
 }
 
 function refresh() {
-  missed = paused || busy();
-  if (!missed) htmx.trigger(live, "refresh");
+  missed = paused || busy() || performance.now() < due;
+  if (missed) return;
+  began = performance.now();
+  due = Infinity;
+  htmx.trigger(live, "refresh");
 }
 
 $("#stream").addEventListener("changed", refresh);
-setInterval(() => { if (missed) refresh(); }, 1000);
+setInterval(() => { if (missed) refresh(); }, 250);
+live.addEventListener("htmx:finally:request", () => { due = performance.now() + REST * (performance.now() - began); });
 document.addEventListener("htmx:sse:error", () => { $("#stale").hidden = false; });
 document.addEventListener("htmx:sse:after:connection", () => {
   if (!$("#stale").hidden) refresh();
@@ -56,6 +63,13 @@ function colour(name) {
   return found;
 }
 
+/** What stands below the chart: times of day, or days where steps are that long. */
+function clock(plot, splits, axis, space, step) {
+  const form = step < 86400 ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : { month: "short", day: "numeric" };
+  const shown = new Intl.DateTimeFormat(undefined, form);
+  return splits.map((at) => shown.format(at * 1000));
+}
+
 function table(figure) {
   const names = [...figure.querySelectorAll("thead th")].slice(1).map((cell) => cell.textContent);
   const rows = [...figure.querySelectorAll("tbody tr")].filter((row) => row.querySelector("time"));
@@ -77,7 +91,7 @@ function draw() {
       width: Math.max(place.clientWidth, 200),
       height: 220,
       cursor: { drag: { x: false } },
-      axes: [{ stroke: ink, grid }, { stroke: ink, grid, size: 56 }],
+      axes: [{ stroke: ink, grid, values: clock }, { stroke: ink, grid, size: 56 }],
       series: [{}, ...names.map((label) => ({
         label, stroke: colour(COLOURS[label] ?? "--ink"), dash: DASHES[label], width: 2, points: { show: false },
       }))],
