@@ -189,6 +189,7 @@ class FakeAdmin(Admin):
                 "schema": 3,
                 "durability": "full",
                 "room": True,
+                "free_bytes": 1 << 40,
             },
             "problems": 1,
         }
