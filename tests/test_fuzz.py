@@ -49,6 +49,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if hint in SIMPLE:
         return SIMPLE[hint]
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
+    if kind is typing.Annotated:
+        least = getattr(inner[1], "ge", None)
+        return values(inner[0]) if least is None else st.integers(least, 2**63 - 1)
     if kind in (types.UnionType, typing.Union):
         return st.one_of(*map(values, inner))
     if kind is list:
@@ -65,7 +68,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def built(body: type[Any]) -> st.SearchStrategy[Any]:
-    return st.builds(body, **{name: values(hint) for name, hint in typing.get_type_hints(body).items()})
+    return st.builds(
+        body, **{name: values(hint) for name, hint in typing.get_type_hints(body, include_extras=True).items()}
+    )
 
 
 def bodies() -> list[type[v2.Body]]:
