@@ -5,6 +5,7 @@
 #   make check    format, lint, types, tests, tidiness
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
+#   make bench-curves   what more of something costs the Router, as plots: QUICK=1 in a minute, all in half an hour
 #   make bench-schedules   how late 10,000 schedules a minute run, and what they cost (two minutes)
 #   make work     counted work of the hot paths beside what is recorded; RECORD=1 records it anew
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
@@ -20,7 +21,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench bench-schedules work faults soak fuzz load strace vendor
+.PHONY: demo test check lint format clean sim bench bench-curves bench-schedules work faults soak fuzz load strace vendor
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -46,6 +47,9 @@ bench-schedules: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python bench/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-curves: $(INSTALLED)
+	@$(BIN)/python bench/curves.py $(if $(QUICK),--quick,--out docs) $(if $(ONLY),--only '$(ONLY)')
 
 work: $(INSTALLED)
 	@$(BIN)/python bench/work.py $(if $(RECORD),--record)

@@ -83,3 +83,29 @@ def test_a_contender_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "celery/of" in done.stderr
     assert "celery/off" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["backlog", "queues", "managers", "clients", "payload", "priorities", "delayed"])
+def test_every_curve_has_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import crowd
+    import curves
+
+    for module, small, number in ((curves, "THROUGH", 500), (crowd, "JOBS", 500), (crowd, "IDLE_S", 0.05)):
+        monkeypatch.setattr(module, small, number)
+    assert curves.CURVES.keys() == curves.CURVES.keys() | {name}
+    figures = curves.CURVES[name].measure(20)
+    assert figures["rate"] > 0
+    assert "memory_mb" in figures
+
+
+def test_a_curve_is_drawn_with_its_slope() -> None:
+    from curves import drawn, slope
+
+    flat = {str(point): {"rate": 100.0} for point in (1, 10, 100)}
+    steep = {str(point): {"rate": 1000.0 / point} for point in (1, 10, 100)}
+    assert slope({int(point): each for point, each in flat.items()}) == pytest.approx(0.0)
+    assert slope({int(point): each for point, each in steep.items()}) == pytest.approx(-0.9)
+    svg = ElementTree.fromstring(drawn({"queues": flat, "payload": steep}))
+    texts = [each.text for each in svg.iter() if each.text]
+    assert "-90.0% with each ten times more" in texts
+    assert {"Queues", "Bytes of arguments", "1,000"} <= set(texts)

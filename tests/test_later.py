@@ -93,6 +93,25 @@ def test_many_delayed_jobs_stay_in_the_store_and_come_in_order(
     assert len(world.router.ledger.timers) == 0
 
 
+def test_many_that_are_due_at_once_hold_up_no_turn_and_wait_for_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit, number in (("PAGE_JOBS", 3), ("TIMERS_MAX", 4)):
+        monkeypatch.setattr(limits, limit, number)
+    world.enqueue(*(job(f"j{n:02}", options=options(delay_s=60.0)) for n in range(20)))
+    world.wall += 60.0
+    waiting = [0]
+    while waiting[-1] < 20:
+        world.turn(after=0.0)
+        waiting.append(20 - len(world.router.ledger.timers))
+        assert waiting[-1] - waiting[-2] <= 3
+        assert waiting[-1] == 20 or world.router.next_deadline() <= world.now, "there is more to do at once"
+        assert len(waiting) < 40
+    world.join(b"m", credit=20)
+    world.turn()
+    assert [each.id for each in world.handed(b"m")] == [f"j{n:02}" for n in range(20)]
+
+
 def test_a_delayed_job_that_finds_its_queue_full_goes_to_the_store(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

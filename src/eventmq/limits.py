@@ -124,7 +124,7 @@ FUTURE_S_MAX = 100e9
 """No job is due, and nothing lasts, longer than this: times stay exact, and sums of them finite."""
 
 PAGE_JOBS = 1_000
-"""Waiting jobs read from the store at once (about 3 ms)."""
+"""Jobs read from the store at once (about 3 ms), and delayed ones that begin to wait in one turn (about 10 ms)."""
 
 SMALL_PAGE_JOBS = 16
 """The same when memory for heads is used up."""

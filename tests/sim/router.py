@@ -170,7 +170,11 @@ class RouterProcess:
         self._unsent = sends
         self.timeline.at(self._busy_until, self._send, self._life)
         if router.ended:
-            router.say_goodbye()
+            try:
+                router.say_goodbye()
+            except Killed as killed:
+                self.crash(f"in its last commit, {killed} of it durable")
+                return
             self.timeline.at(self._busy_until, self._end, router.outbox.drain(), self._life)
         else:
             self._plan_turn()

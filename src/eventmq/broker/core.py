@@ -217,6 +217,8 @@ class Core(ABC):
         """Monotonic time at which `turn` has something to do even if nothing is received."""
         if self.questions or self.history.busy or (self.ledger.changed_queues and not self.holding):
             return self.now
+        if self.ledger.timers.wants_page(self.wall):
+            return self.now
         busy = self.pool.managers or self.schedulers or self.expected
         deadline = self._next_check if busy else self._next_sweep
         for due in (self.ledger.timers.next_due, None if self.holding else self.ledger.room.expiries.next):

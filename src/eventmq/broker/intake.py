@@ -373,7 +373,7 @@ class Intake(ABC):
             self.changed_queues[queue] = None
             filled = filled or bool(jobs)
         self.short_queues = {}
-        while self.timers.wants_page(wall):
+        if self.timers.wants_page(wall):
             page = self.store.due(self.timers.before_edge, limits.PAGE_JOBS)
             self.timers.fill(self._new_in_memory(page), page[-1] if len(page) == limits.PAGE_JOBS else None)
         return filled

@@ -59,8 +59,8 @@ class Timers:
         return last
 
     def pop_due(self, wall: float) -> list[Job]:
-        """The jobs that are due at wall time `wall`, earliest first."""
-        count = bisect_right(self._jobs, wall, key=_due)
+        """The jobs that are due at wall time `wall`, earliest first, as many as one turn has time for."""
+        count = min(bisect_right(self._jobs, wall, key=_due), limits.PAGE_JOBS)
         due = [job for _, _, job in self._jobs[:count]]
         del self._jobs[:count]
         return due
