@@ -289,6 +289,33 @@ def test_the_log_of_a_job_is_shown_and_followed_to_its_end(line: Line, tmp_path:
     assert "no lines of it are kept" in ran.err
 
 
+def test_events_are_shown_as_they_happen(line: Line, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    threading.Timer(1.0, lambda: (recount.options(id="watched").delay(str(gate), 1), gate.touch())).start()
+    ran = line.run("events", "--seconds", "2.5", "--queue", "default", "-o", "jsonl")
+    assert ran.code == OK
+    told = [json.loads(text) for text in ran.out.splitlines()]
+    seen = [each["event"] for each in told if each["id"] == "watched"]
+    assert seen == ["enqueued", "started", "succeeded"]
+    assert all(datetime.fromisoformat(each["at"]).tzinfo == UTC for each in told)
+
+
+def test_events_are_followed_and_chosen(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+        double.options(id="seen").delay(1).result(20)
+
+    monkeypatch.setattr(follow.time, "sleep", sleep)
+    ran = line.run("events", "-f", "--event", "succeeded")
+    assert ran.code == INTERRUPTED
+    (row,) = [row.split("\t") for row in ran.out.splitlines()]
+    assert row[1:6] == ["succeeded", "seen", "default", "system_jobs.double", "manager"]
+
+
 # ---- how it goes -----------------------------------------------------------------------------------------------
 
 

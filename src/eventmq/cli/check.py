@@ -59,7 +59,7 @@ def _bounds(flag: str, read: Callable[[str], float], help: str) -> Callable[[Any
 @click.option("--ignore", multiple=True, metavar="KEY", help="Problems to overlook, as paused or draining.")
 @options(asking, output)
 def check(config: str | None, addr: str | None, timeout: float, form: str, **limits: Any) -> int:
-    """Say in one sentence whether all is well, for monitoring: exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    """Say in one sentence whether all is well, for monitoring systems.
 
     Problems that the Router sees count, too: no worker, a paused queue, no scheduler, an overdue schedule, a full disk.
     No Router at all is critical; one that does not answer in time is unknown.
@@ -78,6 +78,9 @@ def check(config: str | None, addr: str | None, timeout: float, form: str, **lim
     except TimeoutError as error:
         code, text = 3, str(error)
     return tell(Told({"level": LEVELS[code], "text": text}, text=f"{LEVELS[code]}: {text}", code=code), form)
+
+
+check.epilog = "Exit codes: " + ", ".join(f"{code} {level}" for code, level in enumerate(LEVELS)) + "."
 
 
 def judged(

@@ -1,15 +1,17 @@
-"""`eventmq logs`: what goes on, line by line as it comes."""
+"""`eventmq logs` and `eventmq events`: what goes on, line by line as it comes."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import click
 
 from eventmq.broker.lifecycle import TERMINAL
+from eventmq.cli import completion
 from eventmq.cli.ask import streams
 from eventmq.cli.flags import verb
 from eventmq.cli.job import known
@@ -51,6 +53,40 @@ def logs(admin: Admin, id: str, follow: bool) -> Iterator[Said]:
         note(f"job {id} is {state}, and no lines of it are kept: it has logged none lately")
     elif follow:
         note(f"job {id} is {state}")
+
+
+@verb
+@follow
+@click.option("--seconds", type=click.FloatRange(0), default=5.0, show_default=True, help="How long, without -f.")
+@click.option("--event", "wanted", multiple=True, metavar="WORD", help="Only these: dead, started, manager_lost, …")
+@click.option("--queue", default="", metavar="NAME", help="Only of this queue.", shell_complete=completion.queues)
+@streams
+def events(admin: Admin, follow: bool, seconds: float, wanted: Sequence[str], queue: str) -> Iterator[Said]:
+    """Show what happens from now on: jobs come, begin, fail and end, managers come and go, operators say something.
+
+    Of a busy system it is a sample: how many were left out is said on stderr.
+
+    \b
+    eventmq events -f
+    eventmq events -f --event dead --event lost -o jsonl
+    eventmq events --seconds 60 --queue email
+    """
+    page = admin.events()
+    until = time.monotonic() + seconds
+    while follow or time.monotonic() < until:
+        time.sleep(ASK_AGAIN_S)
+        page = admin.events(page.next)
+        if page.missed:
+            note(f"{some(page.missed, 'event')} more: too many to tell")
+        for event in page.events:
+            if (not wanted or event["event"] in wanted) and (not queue or event.get("queue") == queue):
+                yield Said(event, _event(event))
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    subject = next((event[name] for name in ("id", "manager", "schedule") if name in event), "")
+    told = (subject, *(event.get(name, "") for name in ("queue", "name", "worker", "error")))
+    return "\t".join([clock(event["at"]), event["event"], *map(printable, told)])
 
 
 def _line(line: LoggedLine) -> str:

@@ -199,6 +199,7 @@ for _verb_name, (_place, _text) in {
     "result": ("eventmq.cli.enqueue:result", "Show what a job returned, or how it failed."),
     "why": ("eventmq.cli.job:why", "Say why a job is where it is."),
     "logs": ("eventmq.cli.follow:logs", "Show what a job has logged."),
+    "events": ("eventmq.cli.follow:events", "Show what happens, as it happens."),
     "doctor": ("eventmq.cli.doctor:doctor", "Look for what is wrong with this system, and say what to do."),
     "metrics": ("eventmq.cli.metrics:metrics", "Print a Grafana dashboard, or alert rules for Prometheus."),
     "profile": ("eventmq.cli.profile:profile", "Show where the Router's time goes."),
