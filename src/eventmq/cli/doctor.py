@@ -111,7 +111,7 @@ def _settings(config: str | None) -> Iterator[Finding]:
             text = f"{name} = {settings.shown()[name]!r}, from {place}"
             if (name, text) not in told:
                 told.add((name, text))
-                yield Finding(OK_, f"setting {name}", text)
+                yield Finding(OK_, "setting", text)
     if not told:
         yield Finding(OK_, "settings", "all are defaults")
 

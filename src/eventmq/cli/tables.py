@@ -157,11 +157,10 @@ def rich_table(table: Table, compact: bool = False) -> Any:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    shown.show_edge = shown.pad_edge = not compact
-    shown.padding = (0, 0) if compact else (0, 1)
+    shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    shown.title_justify, shown.title_style = "left", "bold"
     for number, column in enumerate(table.columns):
-        right = any(isinstance(row[number], int | float) for row in table.rows)
+        right = all(isinstance(row[number], int | float) for row in table.rows)
         shown.add_column(
             column,
             justify="right" if right else "left",
