@@ -106,7 +106,7 @@ def listened_to(where: address.Address) -> bool:
 
 
 def _status(told: Mapping[str, Any]) -> Told:
-    return Told(told, Table("Router", ("what", "value"), [*_summary(told), *_counters(told)]))
+    return Told(told, Table("Router", ("what", "value"), [*_summary(told), *_counters(told)], folds=True))
 
 
 def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -38,11 +38,13 @@ class Table(NamedTuple):
         title: Above the table, on a terminal only.
         columns: Headings.
         rows: Cells; numbers are set to the right.
+        folds: On a terminal, rows take the lines that they need; else one line each, and the last cell is cut.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    folds: bool = False
 
 
 class Told(NamedTuple):
@@ -142,7 +144,7 @@ def printable(cell: Any) -> str:
 def facts(title: str, told: Mapping[str, Any]) -> Table:
     """All that is known of one thing, as a table."""
     rows = [(what, _fact(what, value)) for what, value in told.items() if value is not None]
-    return Table(title, ("what", "value"), rows)
+    return Table(title, ("what", "value"), rows, folds=True)
 
 
 def _fact(what: str, value: Any) -> Any:
@@ -151,8 +153,8 @@ def _fact(what: str, value: Any) -> Any:
     return json_of(value) if isinstance(value, Mapping | list | tuple) else value
 
 
-def rich_table(table: Table, compact: bool = False) -> Any:
-    """The table as `rich` shows it; a compact one has one line for each row, and cuts the last cell."""
+def rich_table(table: Table) -> Any:
+    """The table as `rich` shows it."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -164,19 +166,23 @@ def rich_table(table: Table, compact: bool = False) -> Any:
         shown.add_column(
             column,
             justify="right" if right else "left",
-            overflow="ellipsis" if compact else "fold",
-            no_wrap=compact,
-            min_width=_width(table, number) if compact and number < len(table.columns) - 1 else None,
+            overflow="fold" if table.folds else "ellipsis",
+            no_wrap=not table.folds,
+            min_width=None if table.folds or number == len(table.columns) - 1 else _width(table, number),
         )
-    now = time.time()
     for row in table.rows:
-        shown.add_row(*(Text(relative(cell.at, now) if isinstance(cell, Moment) else printable(cell)) for cell in row))
+        shown.add_row(*(Text(_shown(cell)) for cell in row))
     return shown
+
+
+def _shown(cell: Any) -> str:
+    """A cell at a terminal."""
+    return relative(cell.at, time.time()) if isinstance(cell, Moment) else printable(cell)
 
 
 def _width(table: Table, number: int) -> int:
     """What a column needs; of names that are very long not all is shown."""
-    return min(32, max((len(str(row[number])) for row in table.rows), default=0))
+    return min(32, max((len(_shown(row[number])) for row in table.rows), default=0))
 
 
 def _show_rich(table: Table) -> None:

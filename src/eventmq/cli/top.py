@@ -99,9 +99,7 @@ def picture(before: Look, now: Look, height: int) -> Group:
     shown += [_problem(each, Text) for each in now.problems[:PROBLEMS_SHOWN]]
     tables = _queues(before, now), _running(now), _managers(now)
     rooms = shared([len(table.rows) for table in tables], height - 1 - len(shown) - TABLE_LINES * len(tables))
-    return Group(
-        *shown, *(rich_table(cut(table, room), compact=True) for table, room in zip(tables, rooms, strict=True))
-    )
+    return Group(*shown, *(rich_table(cut(table, room)) for table, room in zip(tables, rooms, strict=True)))
 
 
 def _problem(problem: Problem, text: Callable[..., Text]) -> Text:
