@@ -94,7 +94,7 @@ def a_look(at: float, processed: int, queues: int = 1, running: int = 1) -> Look
 
 def drawn(before: Look, now: Look, width: int = 80, height: int = 24) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    console.print(picture(before, now, height))
+    console.print(picture(before, now, width, height))
     return console.file.getvalue().rstrip("\n").splitlines()  # type: ignore[attr-defined,no-any-return]
 
 

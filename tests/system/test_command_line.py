@@ -230,11 +230,13 @@ def test_at_a_terminal_times_are_relative_and_colours_can_be_off(line: Line, mon
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     shown = line.run("job", "show", handle).out
     assert re.search(r"created +\d+\.\d s ago", shown)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[" in line.run("job", "show", handle).out
-    monkeypatch.delenv("FORCE_COLOR")
+    assert "\x1b[1mJob\x1b[0m" in shown
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[3" not in line.run("job", "show", handle).out
+    assert "\x1b" not in line.run("job", "show", handle).out
+    monkeypatch.setenv("COLUMNS", "60")
+    listed = line.run("job", "list", "state:dead,succeeded").out.splitlines()
+    assert max(map(len, listed)) == 60
+    assert any(row.startswith(handle) and row.endswith("…") for row in listed)
 
 
 def test_watch_shows_again_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

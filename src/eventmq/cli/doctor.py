@@ -74,7 +74,8 @@ def doctor(config: str | None, addr: str | None, timeout: float, form: str) -> i
         found += _without_router(config)
     if code == OK and any(each.level == ERROR for each in found):
         code = FAILED
-    table = Table("Findings", ("level", "what", "finding", "what to do"), found, folds=True)
+    rows = [(each.level, each.what, "; ".join(filter(None, (each.text, each.advice)))) for each in found]
+    table = Table("Findings", ("level", "what", "finding; what to do"), rows, folds=True)
     return tell(Told([each._asdict() for each in found], table, code=code), form)
 
 

@@ -9,6 +9,8 @@ What stands on stdout is that and nothing else; whatever is said beside it goes 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +40,7 @@ class Table(NamedTuple):
         title: Above the table, on a terminal only.
         columns: Headings.
         rows: Cells; numbers are set to the right.
-        folds: On a terminal, rows take the lines that they need; else one line each, and the last cell is cut.
+        folds: On a terminal, rows take the lines that they need; else each is cut to one line.
     """
 
     title: str
@@ -129,7 +131,8 @@ def _things(document: Any) -> list[Any]:
 def show(table: Table) -> None:
     """Prints a table in the form that suits where stdout goes."""
     if sys.stdout.isatty():
-        _show_rich(table)
+        print(table.title if os.environ.get("NO_COLOR") else f"\x1b[1m{table.title}\x1b[0m")
+        print(*drawn(table, shutil.get_terminal_size().columns), sep="\n")
         return
     print("\t".join(table.columns))
     for row in table.rows:
@@ -153,42 +156,21 @@ def _fact(what: str, value: Any) -> Any:
     return json_of(value) if isinstance(value, Mapping | list | tuple) else value
 
 
-def rich_table(table: Table) -> Any:
-    """The table as `rich` shows it."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    shown.title_justify, shown.title_style = "left", "bold"
-    for number, column in enumerate(table.columns):
-        right = all(isinstance(row[number], int | float) for row in table.rows)
-        shown.add_column(
-            column,
-            justify="right" if right else "left",
-            overflow="fold" if table.folds else "ellipsis",
-            no_wrap=not table.folds,
-            min_width=None if table.folds or number == len(table.columns) - 1 else _width(table, number),
-        )
-    for row in table.rows:
-        shown.add_row(*(Text(_shown(cell)) for cell in row))
-    return shown
+def drawn(table: Table, width: int | None) -> list[str]:
+    """The lines of a table at a terminal, the headings first; of so many columns at most, unless its rows may fold."""
+    rows = [list(table.columns), *([_shown(cell) for cell in row] for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = [all(isinstance(cell, int | float) for cell in column) for column in zip(*table.rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, right or [False] * len(row), strict=True)
+        line = "  ".join(cell.rjust(room) if to_right else cell.ljust(room) for cell, room, to_right in cells).rstrip()
+        lines.append(line if width is None or table.folds or len(line) <= width else f"{line[: width - 1]}…")
+    return lines
 
 
 def _shown(cell: Any) -> str:
-    """A cell at a terminal."""
     return relative(cell.at, time.time()) if isinstance(cell, Moment) else printable(cell)
-
-
-def _width(table: Table, number: int) -> int:
-    """What a column needs; of names that are very long not all is shown."""
-    return min(32, max((len(_shown(row[number])) for row in table.rows), default=0))
-
-
-def _show_rich(table: Table) -> None:
-    from rich.console import Console
-
-    Console().print(rich_table(table))
 
 
 # ---- words ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import click
 from eventmq.cli.ask import connected
 from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, load, options, verb
-from eventmq.cli.tables import Table, printable, rich_table, some, span
+from eventmq.cli.tables import Table, drawn, printable, some, span
 from eventmq.client.admin import Admin
 from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.limits import LIST_JOBS_MAX
@@ -30,7 +30,7 @@ FIRST_S = 0.5
 
 PROBLEMS_SHOWN = 3
 TABLE_LINES = 3
-"""Lines of a table besides its rows: title, head, rule."""
+"""Lines of a table besides its rows: an empty one, title, headings."""
 
 ENDINGS = ("succeeded", "dead", "lost", "cancelled", "expired")
 
@@ -68,14 +68,14 @@ def top(config: str | None, addr: str | None, timeout: float, every: float, once
         time.sleep(min(every, FIRST_S))
         now = look(admin)
         if once or not sys.stdout.isatty():
-            console.print(picture(before, now, console.height))
+            console.print(picture(before, now, *console.size))
             return OK
         try:
-            with Live(picture(before, now, console.height), console=console, screen=True, auto_refresh=False) as live:
+            with Live(picture(before, now, *console.size), console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(every)
                     before, now = now, look(admin)
-                    live.update(picture(before, now, console.height), refresh=True)
+                    live.update(picture(before, now, *console.size), refresh=True)
         except KeyboardInterrupt:
             return OK
 
@@ -90,8 +90,8 @@ def look(admin: Admin) -> Look:
 # ---- drawing ---------------------------------------------------------------------------------------------
 
 
-def picture(before: Look, now: Look, height: int) -> Group:
-    """What `now` looks like in so many lines; rates are what has changed since `before`."""
+def picture(before: Look, now: Look, width: int, height: int) -> Group:
+    """What `now` looks like in so many columns and lines; rates are what has changed since `before`."""
     from rich.console import Group
     from rich.text import Text
 
@@ -99,7 +99,10 @@ def picture(before: Look, now: Look, height: int) -> Group:
     shown += [_problem(each, Text) for each in now.problems[:PROBLEMS_SHOWN]]
     tables = _queues(before, now), _running(now), _managers(now)
     rooms = shared([len(table.rows) for table in tables], height - 1 - len(shown) - TABLE_LINES * len(tables))
-    return Group(*shown, *(rich_table(cut(table, room)) for table, room in zip(tables, rooms, strict=True)))
+    for table, room in zip(tables, rooms, strict=True):
+        title, table = cut(table, room)
+        shown += [Text(), Text(title, style="bold"), *map(Text, drawn(table, width))]
+    return Group(*shown)
 
 
 def _problem(problem: Problem, text: Callable[..., Text]) -> Text:
@@ -118,10 +121,10 @@ def shared(wanted: Sequence[int], lines: int) -> list[int]:
     return given
 
 
-def cut(table: Table, room: int) -> Table:
-    """The table with so many rows, and its number of rows in the title if there are more."""
+def cut(table: Table, room: int) -> tuple[str, Table]:
+    """The table with so many rows, and its title with its number of rows if there are more."""
     title = f"{table.title} ({room:,} of {len(table.rows):,})" if len(table.rows) > room else table.title
-    return table._replace(title=title, rows=table.rows[:room])
+    return title, table._replace(rows=table.rows[:room])
 
 
 def _headline(before: Look, now: Look) -> str:
