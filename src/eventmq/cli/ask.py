@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, Concatenate
 
 from eventmq.cli.ending import OK
-from eventmq.cli.flags import asking, load, options, output, watch
+from eventmq.cli.flags import asking, load, options, output, verb, watch
 from eventmq.cli.tables import Said, Table, Told, say, span, tell, watched
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
@@ -19,10 +19,8 @@ PROBE_S = 1.0
 """How long a connection to a Router's port may take when we look why there was no answer."""
 
 
-def answer(
-    what: str, administrative_addr: str, timeout_s: float, form: str = "table", every_s: float | None = None
-) -> int:
-    """Asks the Router one thing and prints the answer; again and again if `every_s` says so.
+def answer(what: str, administrative_addr: str, timeout_s: float, form: str = "table") -> int:
+    """Asks the Router one thing and prints the answer.
 
     Raises:
         BrokerUnavailable: Nobody listens there.
@@ -30,46 +28,49 @@ def answer(
     """
     command, told = QUESTIONS[what]
     with connected(administrative_addr, timeout_s) as admin:
-        return watched(lambda: tell(told(admin.ask(command)), form), every_s)
+        return tell(told(admin.ask(command)), form)
 
 
-Verb = Callable[Concatenate[Admin, ...], Told]
+Question = Callable[Concatenate[Admin, ...], Told]
 
 
-def asks(verb: Verb, *more: Callable[..., Any]) -> Callable[..., int]:
+def asks(question: Question, *more: Callable[..., Any]) -> Callable[..., int]:
     """Makes a verb that asks the Router named by its flags: it gets the connection, and what it returns is printed."""
 
     @options(*more, asking, output)
-    @wraps(verb)
+    @wraps(question)
     def run(
         config: str | None, addr: str | None, timeout: float, form: str, watch: float | None = None, **given: Any
     ) -> int:
-        settings = load("admin", config, administrative_addr=addr)
-        with connected(settings.administrative_addr, timeout) as admin:
-            return watched(lambda: tell(verb(admin, **given), form), watch)
+        with router(config, addr, timeout) as admin:
+            return watched(lambda: tell(question(admin, **given), form), watch)
 
     made: Callable[..., int] = run
     return made
 
 
-def shows(verb: Verb) -> Callable[..., int]:
+def shows(question: Question) -> Callable[..., int]:
     """The same for a verb that changes nothing, so that it may be repeated: `--watch`."""
-    return asks(verb, watch)
+    return asks(question, watch)
 
 
-def streams(verb: Callable[Concatenate[Admin, ...], Iterator[Said]]) -> Callable[..., int]:
+def streams(question: Callable[Concatenate[Admin, ...], Iterator[Said]]) -> Callable[..., int]:
     """The same for a verb that says one line after another."""
 
     @options(asking, output)
-    @wraps(verb)
+    @wraps(question)
     def run(config: str | None, addr: str | None, timeout: float, form: str, **given: Any) -> int:
-        settings = load("admin", config, administrative_addr=addr)
-        with connected(settings.administrative_addr, timeout) as admin:
-            for said in verb(admin, **given):
+        with router(config, addr, timeout) as admin:
+            for said in question(admin, **given):
                 say(said, form)
         return OK
 
     return run
+
+
+def router(config: str | None, addr: str | None, timeout_s: float) -> AbstractContextManager[Admin]:
+    """`connected` with the Router that these flags name."""
+    return connected(load("admin", config, administrative_addr=addr).administrative_addr, timeout_s)
 
 
 @contextmanager
@@ -103,6 +104,19 @@ def listened_to(where: address.Address) -> bool:
 
 
 # ---- the answers -------------------------------------------------------------------------------------
+
+
+@verb
+@shows
+def status(admin: Admin) -> Told:
+    """Show how the Router is: jobs, counts, store.
+
+    \b
+    eventmq status
+    eventmq status --watch 5
+    eventmq status -o json
+    """
+    return _status(admin.ask("STATUS"))
 
 
 def _status(told: Mapping[str, Any]) -> Told:

@@ -12,8 +12,8 @@ import click
 
 from eventmq import values
 from eventmq.cli import completion
-from eventmq.cli.ask import connected
-from eventmq.cli.flags import asking, load, options, output, verb
+from eventmq.cli.ask import router
+from eventmq.cli.flags import asking, options, output, verb
 from eventmq.cli.tables import Told, some, span, tell
 from eventmq.errors import BrokerUnavailable
 
@@ -69,9 +69,8 @@ def check(config: str | None, addr: str | None, timeout: float, form: str, **lim
     eventmq check --waiting 1000,10000 --oldest 5m,1h --dead 1
     eventmq check --queue email --managers 2 --ignore paused
     """
-    settings = load("admin", config, administrative_addr=addr)
     try:
-        with connected(settings.administrative_addr, timeout) as admin:
+        with router(config, addr, timeout) as admin:
             code, text = judged(admin.metrics(), admin.problems(), **limits)
     except BrokerUnavailable as error:
         code, text = 2, str(error)

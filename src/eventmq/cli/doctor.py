@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventmq import __version__
-from eventmq.cli.ask import connected, listened_to
+from eventmq.cli.ask import listened_to, router
 from eventmq.cli.ending import FAILED, OK, UNREACHABLE, Mistake
 from eventmq.cli.flags import asking, load, options, output, verb
 from eventmq.cli.tables import Table, Told, some, span, tell
@@ -63,8 +63,7 @@ def doctor(config: str | None, addr: str | None, timeout: float, form: str) -> i
     found = [*of_machine(), *_settings(config)]
     code = OK
     try:
-        settings = load("admin", config, administrative_addr=addr)
-        with connected(settings.administrative_addr, timeout) as admin:
+        with router(config, addr, timeout) as admin:
             found += of_router(admin)
     except Mistake:
         pass  # told among the settings

@@ -28,7 +28,6 @@ from eventmq.cli.flags import (
     output,
     queues,
     store,
-    watch,
 )
 
 # ---- the processes -------------------------------------------------------------------------------------
@@ -163,32 +162,8 @@ def demo(workers: int | None) -> int:
 # ---- questions -------------------------------------------------------------------------------------------
 
 
-def _ask(what: str, config: str | None, addr: str | None, timeout: float, form: str, watch: float | None = None) -> int:
-    settings = load("admin", config, administrative_addr=addr)
-    from eventmq.cli.ask import answer
-
-    return answer(what, settings.administrative_addr, timeout, form, watch)
-
-
-def _question(what: str, help: str) -> None:
-    @eventmq.command(what, help=help, **HELP)
-    @options(watch, asking, output)
-    def ask(**flags: Any) -> int:
-        return _ask(what, **flags)
-
-
-_question(
-    "status",
-    """Show how the Router is: jobs, counts, store.
-
-\b
-eventmq status
-eventmq status --watch 5
-eventmq status -o json
-""",
-)
-
-for _verb_name, (_place, _text) in {
+for _name, (_place, _help) in {
+    "status": ("eventmq.cli.ask:status", "Show how the Router is: jobs, counts, store."),
     "top": ("eventmq.cli.top:top", "Watch the system live in the terminal."),
     "check": ("eventmq.cli.check:check", "Say in one sentence whether all is well, for monitoring."),
     "job": ("eventmq.cli.job:verbs", "List, show, requeue, purge and cancel jobs."),
@@ -208,7 +183,7 @@ for _verb_name, (_place, _text) in {
     "schedules": ("eventmq.cli.schedule:list_", "The same as `schedule list`."),
     "completion": ("eventmq.cli.completion:completion", "Print what lets a shell complete this command line."),
 }.items():
-    eventmq.add_command(Elsewhere(_verb_name, _place, _text))
+    eventmq.add_command(Elsewhere(_name, _place, _help))
 
 
 # ---- emq-cli -----------------------------------------------------------------------------------------------
@@ -244,7 +219,10 @@ def _verb(name: str, help: str) -> None:
     @output
     @click.pass_obj
     def ask(flags: dict[str, Any], form: str) -> int:
-        return _ask(name.removeprefix("show_"), form=form, **flags)
+        settings = load("admin", flags["config"], administrative_addr=flags["addr"])
+        from eventmq.cli.ask import answer
+
+        return answer(name.removeprefix("show_"), settings.administrative_addr, flags["timeout"], form)
 
 
 for _name, _help in OF_2020.items():

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from eventmq.cli.ask import connected
+from eventmq.cli.ask import router
 from eventmq.cli.ending import OK
-from eventmq.cli.flags import asking, load, options, verb
+from eventmq.cli.flags import asking, options, verb
 from eventmq.cli.tables import Table, drawn, printable, some, span
 from eventmq.client.admin import Admin
 from eventmq.client.answers import ListedJob, Problem, ShownQueue
@@ -61,9 +61,8 @@ def top(config: str | None, addr: str | None, timeout: float, every: float, once
     from rich.console import Console
     from rich.live import Live
 
-    settings = load("admin", config, administrative_addr=addr)
     console = Console()
-    with connected(settings.administrative_addr, timeout) as admin:
+    with router(config, addr, timeout) as admin:
         before = look(admin)
         time.sleep(min(every, FIRST_S))
         now = look(admin)
