@@ -8,6 +8,7 @@ from importlib.resources import files
 from itertools import combinations
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
@@ -93,6 +94,10 @@ def test_every_alert_says_what_is_wrong_and_how_bad_that_is() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
         assert re.fullmatch(r"\d+[mh]", rule.get("for", "0m"))
         text = " ".join(rule["annotations"].values())
+        for command in re.findall("`eventmq ([^`]+)`", text):
+            first, second, *_ = [*command.split(), ""]
+            verb = getattr(eventmq.commands[first], "real", eventmq.commands[first])
+            assert not isinstance(verb, click.Group) or verb.get_command(click.Context(verb), second), command
         assert text.count("{{") == text.count("}}") == len(re.findall(r"\{\{ \$(?:value|labels\.\w+)[^{}]* \}\}", text))
 
 

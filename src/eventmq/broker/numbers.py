@@ -93,6 +93,7 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
         "leases": len(ledger.leases),
         "credits": sum(manager.credit for manager in pool.managers.values()),
         "managers": managers | {"expected": len(router.expected)},
+        "workers": sum(count for m in pool.managers.values() if isinstance(count := m.about.get("workers"), int)),
         "schedulers": len(router.schedulers),
         "types": [
             (*series, {word: t.counts[word] for word in COUNTS} | {"run": _of_sketch(t.run, t.run_s)})

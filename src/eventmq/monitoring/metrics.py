@@ -96,6 +96,7 @@ METRICS = (
     Row("eventmq_managers", "gauge", ("state",),
         "Job managers; gone ones may be back, expected ones were there before a restart.",
         _each("managers")),
+    Row("eventmq_workers", "gauge", (), "Worker processes that job managers say they have.", _one("workers")),
     Row("eventmq_schedulers", "gauge", (), "Schedulers that are connected.", _one("schedulers")),
     Row("eventmq_leases", "gauge", (), "Jobs that are handed out.", _one("leases")),
     Row("eventmq_credits", "gauge", (), "Jobs that managers would take now.", _one("credits")),
