@@ -256,7 +256,7 @@ def test_a_list_by_time_ends_where_all_others_are_older(world: World, monkeypatc
 
 
 def test_what_was_counted_is_what_is_acted_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "COUNT_JOBS_MAX", 2)
+    monkeypatch.setattr(limits, "LIST_JOBS_MAX", 1)
     die(world, *(job(f"d{n}", queue="mail" if n % 2 else "default") for n in range(10)))
     selection = {"states": ["dead"], "queue": "mail"}
     first = ask(world, "COUNT", **selection)
@@ -751,3 +751,17 @@ def test_a_queue_says_how_long_the_first_job_has_waited(world: World) -> None:
     assert ask(world, "QUEUES")["default"]["oldest_s"] == pytest.approx(5, abs=0.1)
     ask(world, "PAUSE", queue="mail")
     assert ask(world, "QUEUES")["mail"]["oldest_s"] == 0
+
+
+def test_one_who_asks_too_much_is_refused_and_others_are_answered(world: World) -> None:
+    asked = v2.encode(b"JOBS", v2.Question(1, {}))
+    many = [(ADMINISTRATIVE, [b"greedy", *asked])] * (limits.ASKER_QUESTIONS_MAX + 5)
+    sent = world.turn(*many)
+    refusals = [v2.decode(each.frames[3], v2.Refused) for each in sent if each.frames[2] == b"REFUSED"]
+    assert [each.reason for each in refusals] == ["too_large"] * 5
+    sent = world.turn((ADMINISTRATIVE, [b"modest", *asked]))
+    for _ in range(limits.ASKER_QUESTIONS_MAX):
+        sent += world.turn()
+    answers = [each.peer for each in sent if each.frames[2] == b"REPLY"]
+    assert (answers.count(b"greedy"), answers.count(b"modest")) == (limits.ASKER_QUESTIONS_MAX - 1, 1)
+    assert not world.router.asking

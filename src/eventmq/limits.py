@@ -209,11 +209,11 @@ TURN_ANSWERS = 500
 QUESTIONS_MAX = 4_000
 """Questions that wait for their turn; a WAIT counts as one for each `TURN_ANSWERS` jobs. Those beyond are refused."""
 
-LIST_JOBS_MAX = 250
-"""Jobs in one answer to JOBS (about 2 ms); the asker goes on from there."""
+ASKER_QUESTIONS_MAX = 16
+"""The same of one operator, who has use for one answer at a time; and messages that one turn takes from them all."""
 
-COUNT_JOBS_MAX = 500
-"""Jobs that one COUNT counts (about 2 ms)."""
+LIST_JOBS_MAX = 250
+"""Jobs in one answer to JOBS (about 2 ms), and half of what a COUNT counts; the asker goes on from there."""
 
 ACT_JOBS_MAX = 40
 """Jobs that one REQUEUE, PURGE or CANCEL changes, and dead ones forgotten at once (about 2 ms: rows are large)."""
@@ -226,9 +226,6 @@ LIST_ROWS = 1_000
 
 CLOCK_BACK_S = 60.0
 """A wall clock is set back by less than this: what was accepted this much later stands behind, whatever it said."""
-
-WHY_ROWS = 50
-"""What a WHY costs, in rows of the store: it looks at everything that runs (about 1 ms with 10,000 jobs)."""
 
 EVENTS_KEEP_S = 10.0
 """Events are noted for so long after somebody has asked for them."""
@@ -393,6 +390,9 @@ RECONNECT_MS_MAX = 2_000
 
 HWM_MESSAGES = 10_000
 """High-water marks per peer. Credits bound what flows; this bounds what does not obey them."""
+
+HWM_ANSWERS = 32
+"""The same for who asks on the administrative socket, and may never read: an answer has up to 100 kB."""
 
 LOG_PER_REASON_S = 5.0
 """A refusal of one kind is logged at most once in this time; the counter counts them all."""

@@ -60,7 +60,7 @@ QUESTIONS = {
     b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
     b"COUNT": Asked("count_jobs", Selection, limits.TURN_ANSWERS),
     b"JOB": Asked("show_job", OneJob),
-    b"WHY": Asked("why", OneJob, limits.WHY_ROWS),
+    b"WHY": Asked("why", OneJob, limits.TURN_ANSWERS // 10),
     b"LOGS": Asked("show_logs", Logs),
     b"RERUN": Asked("rerun", Rerun),
     b"HISTORY": Asked("show_history", Chart, limits.TURN_ANSWERS),

@@ -62,6 +62,7 @@ class Core(ABC):
         outbox: What this turn wants sent.
         turns: Turns of the loop since the start.
         spent_s: What they took by step, in seconds, kept by whoever runs the loop.
+        asking: How many questions of each operator wait to be answered.
         questions: What is to be answered after the commit: what it costs in rows of the store, and how.
         expected: Managers that were connected before a restart and have not come back yet.
         refusals: Messages and jobs refused, by reason.
@@ -90,6 +91,7 @@ class Core(ABC):
         self.waiters = Waiters()
         self.stops = Stops()
         self.outbox = Outbox()
+        self.asking: Counter[PeerId] = Counter()
         self.questions: deque[tuple[int, Callable[[], None]]] = deque()
         self.notes: list[Note] = []
         self.refusals: Counter[str] = Counter()
@@ -171,6 +173,7 @@ class Core(ABC):
         self.outbox = Outbox()
         self.stops = Stops()
         self.questions.clear()
+        self.asking.clear()
 
     def _open_ledger(self, first_lease: int = 0) -> Ledger:
         ledger = Ledger(self.store, self.pool, self.policy, self.now, self.wall, first_lease)

@@ -47,9 +47,14 @@ class Operators(Selections):
 
     def answer(self, sender: PeerId, question: v2.Question, answer: Callable[[], Any], cost: int = 1) -> None:
         """Answers behind the commit of this turn, when memory and store agree; or refuses, with the sentence of the
-        InvalidMessageError that `answer` raises before it changes anything."""
+        InvalidMessageError that `answer` raises before it changes anything.
+
+        Raises:
+            InvalidMessageError: Too many of its questions wait already.
+        """
 
         def reply() -> None:
+            self.asking -= Counter((sender,))
             try:
                 body = v2.encode(b"REPLY", v2.Answer(question.n, answer()))
             except InvalidMessageError as error:
@@ -59,7 +64,10 @@ class Operators(Selections):
             self.outbox.send(ADMINISTRATIVE, sender, body)
             self.commit()
 
+        if self.asking[sender] >= limits.ASKER_QUESTIONS_MAX:
+            raise InvalidMessageError("you have too many questions that wait to be answered", "too_large")
         self.ask(cost, reply)
+        self.asking[sender] += 1
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
@@ -71,7 +79,7 @@ class Operators(Selections):
     def count_jobs(self, selection: Selection) -> dict[str, Any]:
         """How many jobs of one slice are selected, and below which place all stand that are there now."""
         newest = self.ledger.next_seq if selection.before is None else selection.before
-        page = self.browse(msgspec.structs.replace(selection, limit=limits.NEWEST), limits.COUNT_JOBS_MAX)
+        page = self.browse(msgspec.structs.replace(selection, limit=limits.NEWEST), 2 * limits.LIST_JOBS_MAX)
         return {"jobs": len(page.lines), "newest": newest, "next": page.before or None}
 
     def show_job(self, params: OneJob) -> dict[str, Any] | None:

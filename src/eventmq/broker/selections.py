@@ -46,18 +46,11 @@ class Selections(Core):
 
     def _wanted(self, selection: Selection, states: frozenset[str]) -> Wanted:
         since = -inf if selection.since is None else selection.since
-        return Wanted(
-            tuple(sorted(states)),
-            selection.queue,
-            selection.name,
-            selection.worker,
-            selection.error,
-            None if selection.ids is None else tuple(selection.ids),
-            since,
-            inf if selection.until is None else selection.until,
-            tuple(selection.arguments.items()),
-            since - limits.CLOCK_BACK_S if since > self.ledger.requeued_at else -inf,
-        )
+        until = inf if selection.until is None else selection.until
+        words = (selection.queue, selection.name, selection.worker, selection.error)
+        ids = None if selection.ids is None else tuple(selection.ids)
+        stop = since - limits.CLOCK_BACK_S if since > self.ledger.requeued_at else -inf
+        return Wanted(tuple(sorted(states)), *words, ids, since, until, tuple(selection.arguments.items()), stop)
 
     def _running(self, selection: Selection, before: int, limit: int) -> Page:
         """Of what runs, memory does not know what went wrong with it before: the store is asked for a few at a time."""

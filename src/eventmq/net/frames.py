@@ -41,12 +41,14 @@ def receive(socket: Socket) -> Frames:
             return frames
 
 
-def receive_some(socket: Socket, bytes_max: float) -> tuple[list[Frames], bool]:
-    """The messages that have arrived, at most `TURN_MESSAGES_MAX` and about `bytes_max`, and whether that was all."""
+def receive_some(
+    socket: Socket, bytes_max: float, messages_max: int = limits.TURN_MESSAGES_MAX
+) -> tuple[list[Frames], bool]:
+    """The messages that have arrived, at most `messages_max` and about `bytes_max`, and whether that was all."""
     messages: list[Frames] = []
     size = 0
     try:
-        while size < bytes_max and len(messages) < limits.TURN_MESSAGES_MAX:
+        while size < bytes_max and len(messages) < messages_max:
             messages.append(receive(socket))
             size += len(messages[-1][-1])
     except zmq.Again:

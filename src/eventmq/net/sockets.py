@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 
 from eventmq import limits
-from eventmq.broker.outbox import Send
+from eventmq.broker.outbox import ADMINISTRATIVE, Send
 from eventmq.broker.pool import PeerId
 from eventmq.errors import SettingsError
 from eventmq.net.frames import receive_some, send
@@ -50,6 +50,8 @@ class RouterSockets:
                 self.sockets[name] = socket
                 tune(socket)
                 socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+                if name == ADMINISTRATIVE:
+                    socket.setsockopt(zmq.SNDHWM, limits.HWM_ANSWERS)
                 socket.setsockopt(zmq.BACKLOG, limits.BACKLOG)
                 self._bind(name, address)
                 self.poller.register(socket, zmq.POLLIN)
@@ -105,15 +107,17 @@ class RouterSockets:
         """What has arrived.
 
         Returns:
-            (socket, frames) in order of arrival within a socket, and whether that was all there was.
+            (socket, frames) in order of arrival within a socket, and whether that was all there was, questions of
+            operators aside: however many they ask, it says nothing about the silence of others.
         """
         received: list[tuple[str, list[bytes]]] = []
         drained = True
         for name, socket in self.sockets.items():
             if socket in ready:
-                messages, all_read = receive_some(socket, limits.TURN_BYTES)
+                most = limits.ASKER_QUESTIONS_MAX if name == ADMINISTRATIVE else limits.TURN_MESSAGES_MAX
+                messages, all_read = receive_some(socket, limits.TURN_BYTES, most)
                 received += [(name, frames) for frames in messages]
-                drained = drained and all_read
+                drained = drained and (all_read or name == ADMINISTRATIVE)
         return received, drained
 
     def send(self, messages: Iterable[Send]) -> list[tuple[str, PeerId]]:

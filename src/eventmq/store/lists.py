@@ -48,7 +48,9 @@ def browse(db: sqlite3.Connection, wanted: Wanted, before: int, now: float, rows
         given["last"] = last or 0
         ends = looked < given["rows"] or db.execute(CREATED, (last,)).fetchone()[0] < wanted.stop
     columns = f"{LINE}, payload" if wanted.arguments else LINE
-    conditions += [sql for name, sql in CONDITIONS.items() if _is_set(wanted, name, given)]
+    more = {name: value for name in CONDITIONS if (value := getattr(wanted, name)) != Wanted._field_defaults[name]}
+    given |= more
+    conditions += map(CONDITIONS.__getitem__, more)
     arms = " UNION ALL ".join(f"{columns} FROM job {' AND '.join((source, *conditions))}" for source in sources)
     lines, cut = _lines(db.execute(f"{arms} ORDER BY seq DESC LIMIT :limit", given), wanted, limit)
     return Page(lines, cut or (0 if ends else given["last"]))
@@ -67,11 +69,6 @@ def _rows_of(wanted: Wanted, given: dict[str, Any]) -> tuple[list[str], list[str
         return ["WHERE TRUE"], conditions
     given["ids"] = json.dumps(wanted.ids)
     return [IDS], conditions
-
-
-def _is_set(wanted: Wanted, name: str, given: dict[str, Any]) -> bool:
-    given[name] = getattr(wanted, name)
-    return bool(given[name] != Wanted._field_defaults[name])
 
 
 def _lines(rows: sqlite3.Cursor, wanted: Wanted, limit: int) -> tuple[list[Line], int]:
