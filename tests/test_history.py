@@ -306,8 +306,7 @@ def test_an_answer_reads_a_bounded_number_of_points(world: World, monkeypatch: p
     points = [Point(("", ""), 60, int(world.wall) - 60 * n, _point(n)) for n in range(1, 400)]
     world.store.past.write(points)
     read: list[int] = []
-    unpacked = charts.unpacked
-    monkeypatch.setattr(charts, "unpacked", lambda data: (read.append(1), unpacked(data))[1])
+    monkeypatch.setattr("eventmq.broker.history.unpacked", lambda data: (read.append(1), unpacked(data))[1])
     answer = ask(world, b"HISTORY", since=world.wall - 399 * 60, step_s=60)
     assert len(read) == len(answer["enqueued"]) == limits.HISTORY_POINTS
     assert whole(world, since=world.wall - 399 * 60, step_s=60)["enqueued"] == [*range(399, 0, -1), 0]
@@ -323,7 +322,7 @@ def _point(enqueued: int) -> bytes:
 
 
 def test_job_types_come_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "HISTORY_POINTS", 4)
+    monkeypatch.setattr(charts, "HISTORY_POINTS", 8)
     world.enqueue(*[job(f"j{n}", "mail" if n % 2 else "default", f"name{n}") for n in range(9)])
     names, after = [], ""
     while after is not None:

@@ -197,15 +197,16 @@ class Administrative(Operators):
         backlogs = self.ledger.backlogs
         some = backlogs if not params.queue else {params.queue} & backlogs.keys()
         waiting = None if params.name else sum(len(backlogs[queue]) for queue in some)
-        return charts.chart(self.history, self.store.past, params, self.wall, waiting)
+        return charts.chart(self.history, params, self.wall, waiting)
 
     def show_types(self, params: Types) -> dict[str, Any]:
         """What has become of the jobs of each type."""
-        return charts.types(self.history, self.store.past, params, self.wall)
+        return charts.types(self.history, params, self.wall)
 
     def show_failures(self, params: Since) -> list[dict[str, Any]]:
-        """Why attempts failed."""
-        return charts.failures(self.history, params, self.wall)
+        """Why attempts failed, last seen first."""
+        since = max(params.since or 0.0, self.wall - limits.HISTORY_S)
+        return [msgspec.structs.asdict(group) for group in self.history.failures.since(since)]
 
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What operators ask about the past: HISTORY, TYPES, FAILURES. Answered from what the store keeps and memory has.
+"""What operators ask about the past: HISTORY and TYPES. Answered from what the store keeps and memory has.
 
 An answer reads about `HISTORY_POINTS` points and says where to go on. Wall time, in seconds.
 """
@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from eventmq.broker import sketch
 from eventmq.broker.history import History, start_of
-from eventmq.broker.tally import COUNTS, Tally, unpacked
+from eventmq.broker.tally import COUNTS, Tally
 from eventmq.limits import DAY_S, HISTORY_POINTS, HISTORY_S, HISTORY_STEPS
-from eventmq.protocol.administration import Chart, Since, Types
-from eventmq.store.base import Past
+from eventmq.protocol.administration import Chart, Types
 
 QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
 
@@ -25,7 +22,7 @@ TYPES_POINTS = 31
 """The same for each job type."""
 
 
-def chart(history: History, past: Past, asked: Chart, wall: float, waiting: int | None) -> dict[str, Any]:
+def chart(history: History, asked: Chart, wall: float, waiting: int | None) -> dict[str, Any]:
     """HISTORY: one list for each thing that is counted or measured, a number for each step of time.
 
     Args:
@@ -38,11 +35,8 @@ def chart(history: History, past: Past, asked: Chart, wall: float, waiting: int 
     first = start_of(since, step_s)
     end = min(start_of(until, step_s) + step_s, first + max(HISTORY_POINTS * length_s // step_s, 1) * step_s)
     tallies = [Tally() for _ in range(first, end, step_s)]
-    for start, data in past.read((asked.queue, asked.name), length_s, first, end):
-        tallies[(start - first) // step_s].add(unpacked(data))
-    for start, tally in history.unwritten((asked.queue, asked.name)):
-        if first <= start < end:
-            tallies[(start - first) // step_s].add(tally)
+    for start, tally in history.read((asked.queue, asked.name), length_s, first, end):
+        tallies[(start - first) // step_s].add(tally)
     if tallies and end > wall and waiting is not None:
         tallies[-1].waiting = waiting
     measured = [_measured(tally) for tally in tallies]
@@ -57,7 +51,7 @@ def chart(history: History, past: Past, asked: Chart, wall: float, waiting: int 
     }
 
 
-def types(history: History, past: Past, asked: Types, wall: float) -> dict[str, Any]:
+def types(history: History, asked: Types, wall: float) -> dict[str, Any]:
     """TYPES: what has become of the jobs of each type."""
     since = max(wall - DAY_S if asked.since is None else asked.since, wall - HISTORY_S)
     length_s = _length_s(since, wall, wall, TYPES_POINTS)
@@ -65,26 +59,19 @@ def types(history: History, past: Past, asked: Types, wall: float) -> dict[str, 
     rows: list[dict[str, Any]] = []
     points = 0
     for name in sorted(name for queue, name in history.series if queue == asked.queue and name > asked.after):
-        if points >= HISTORY_POINTS:
-            return {"types": rows, "since": first, "next": rows[-1]["name"]}
         total = Tally()
-        for _, data in past.read((asked.queue, name), length_s, first, int(wall) + 1):
-            total.add(unpacked(data))
-            points += 1
-        for _, tally in history.unwritten((asked.queue, name)):
-            total.add(tally)
         points += 1
-        counts = {word: total.counts[word] for word in COUNTS}
-        queues = sorted(queue for queue, each in history.series if queue and each == name)
-        runs = total.run.total()
-        rows.append({"name": name, "queues": queues, "runs": runs, **counts, **_measured(total)})
+        for _, tally in history.read((asked.queue, name), length_s, first, int(wall) + 1):
+            total.add(tally)
+            points += 1
+        if total.counts.total():
+            queues = sorted(queue for queue, each in history.series if queue and each == name)
+            counts = {word: total.counts[word] for word in COUNTS}
+            runs = counts["succeeded"] + counts["failed"]
+            rows.append({"name": name, "queues": queues, "runs": runs, **counts, **_measured(total)})
+        if points >= HISTORY_POINTS:
+            return {"types": rows, "since": first, "next": name}
     return {"types": rows, "since": first, "next": None}
-
-
-def failures(history: History, asked: Since, wall: float) -> list[dict[str, Any]]:
-    """FAILURES: why attempts failed, newest first."""
-    since = max(asked.since or 0.0, wall - HISTORY_S)
-    return [msgspec.structs.asdict(group) for group in history.failures.since(since)]
 
 
 def _length_s(since: float, until: float, wall: float, points_max: int, step_s: int = 0) -> int:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from eventmq.broker.failures import Failures
 from eventmq.broker.ledger import Ledger
-from eventmq.broker.tally import Tally, packed, unpacked
+from eventmq.broker.tally import Notes, Tally, packed, unpacked
 from eventmq.limits import HISTORY_PRESENT_MAX, HISTORY_SERIES_MAX, HISTORY_SLICE, HISTORY_STEPS
 from eventmq.protocol.v2 import ready_at
 from eventmq.store.base import Past, Point, Series
@@ -27,8 +28,22 @@ EVERYTHING: Series = ("", "")
 
 MINUTE_S = HISTORY_STEPS[0].length_s
 
-NOTED_MAX = 250
-"""Durations that are noted in a tally, besides those of the last turns, before they are folded."""
+NOTED_MAX = 100
+"""Durations of a queue and a job type that are noted, besides those of the last turns, before they are folded."""
+
+
+class Minute(NamedTuple):
+    """A minute that is over.
+
+    Attributes:
+        start: When it began.
+        notes: What happened in it, by queue and name.
+        waiting: How many jobs waited at its end, by series.
+    """
+
+    start: int
+    notes: dict[Series, Notes]
+    waiting: dict[Series, int]
 
 
 class History:
@@ -37,8 +52,7 @@ class History:
     Attributes:
         minute: Wall time at which the present minute began.
         present: What has happened in it, by queue and name.
-        before: What has happened before since the Router's start, by queue and name.
-        over: Minutes that are over and not summed up: when they began, what happened, how many jobs waited by queue.
+        over: Minutes that are over and not summed up.
         closed: Sums that are to be written, of the minute that began at `closed_at`.
         series: All series that the store has, or will have.
         failures: Why attempts failed.
@@ -47,10 +61,10 @@ class History:
     def __init__(self, past: Past, facts: Mapping[str, bytes], wall: float) -> None:
         self._past = past
         self._places: Counter[tuple[bool, bool]] = Counter()
+        self._before: dict[Series, Tally] = {}
         self.minute = self.closed_at = start_of(wall, MINUTE_S)
-        self.present: dict[Series, Tally] = {}
-        self.before: dict[Series, Tally] = {}
-        self.over: deque[tuple[int, dict[Series, Tally], dict[str, int]]] = deque()
+        self.present: dict[Series, Notes] = {}
+        self.over: deque[Minute] = deque()
         self.closed: dict[Series, Tally] = {}
         self.series: dict[Series, None] = {}
         for series in past.series():
@@ -61,7 +75,7 @@ class History:
 
     def count(self, ledger: Ledger, wall: float) -> None:
         """What happened in a turn, which is durable now. Each job costs a few steps here, so what neighbours have in
-        common is looked up once, and what can wait is left to `Tally.fold`."""
+        common is looked up once, and what can wait is left to `Notes.folded`."""
         changes = ledger.changes
         new = changes.added or changes.spilled or changes.delayed
         if not (new or ledger.handed or ledger.over or ledger.failed):
@@ -73,36 +87,37 @@ class History:
             for job in jobs:
                 if job.name != name or job.queue != queue:
                     queue, name = job.queue, job.name
-                    tally = known((queue, name)) or self.tally(queue, name)
-                tally.enqueued += 1
+                    notes = known((queue, name)) or self.notes(queue, name)
+                notes.enqueued += 1
         for jobs in ledger.handed:
+            queue, name = jobs[0].queue, ""
             for job in jobs:
-                if job.name != name or job.queue != queue:
-                    queue, name = job.queue, job.name
-                    tally = known((queue, name)) or self.tally(queue, name)
-                    if len(tally.waits) + len(tally.runs) > NOTED_MAX:
-                        tally.fold()
+                if job.name != name:
+                    name = job.name
+                    notes = known((queue, name)) or self.notes(queue, name)
+                    if len(notes.waits) + len(notes.runs) > NOTED_MAX:
+                        notes.folded()
                 if job.attempt == 1:
-                    tally.waits.append(wall - (ready_at(job) if job.options else job.created))
+                    notes.waits.append(wall - (ready_at(job) if job.options else job.created))
         for job, end in zip(ledger.over, changes.ended, strict=True):
             if job.name != name or job.queue != queue:
                 queue, name = job.queue, job.name
-                tally = known((queue, name)) or self.tally(queue, name)
+                notes = known((queue, name)) or self.notes(queue, name)
             if end.state == "succeeded":
-                tally.runs.append(end.run_s)
+                notes.runs.append(end.run_s)
             else:
-                tally.counts[end.state] += 1
+                notes.ends.append(end.state)
         for job, _, run_s in ledger.failed:
-            self.tally(job.queue, job.name).ran_badly(run_s)
+            self.notes(job.queue, job.name).failed.append(run_s)
         self.failures.count(ledger.failed, wall)
 
-    def tally(self, queue: str, name: str) -> Tally:
-        """Where to count now."""
+    def notes(self, queue: str, name: str) -> Notes:
+        """Where to note what happens now."""
         series = self._place((queue, ""))[0], self._place(("", name))[1]
-        if len(self.present) >= HISTORY_PRESENT_MAX:
+        if series not in self.present and len(self.present) >= HISTORY_PRESENT_MAX:
             series = (OTHER, series[1])
         self._place(series)
-        return self.present.setdefault(series, Tally())
+        return self.present.setdefault(series, Notes())
 
     def _place(self, series: Series) -> Series:
         """The series itself; if there are too many of its kind already, that of all others."""
@@ -120,20 +135,27 @@ class History:
     def since_start(self) -> dict[Series, Tally]:
         """What has happened since the Router's start, by queue and name."""
         totals: dict[Series, Tally] = {}
-        for part in (self.before, self.present, *(present for _, present, _ in self.over)):
-            for series, tally in part.items():
-                totals.setdefault(self._place(series), Tally()).add(tally)
+        noted = [(series, each.folded()) for _, notes in self._all_notes() for series, each in notes.items()]
+        for series, tally in [*self._before.items(), *noted]:
+            totals.setdefault(self._place(series), Tally()).add(tally)
         return totals
 
-    def unwritten(self, series: Series) -> Iterator[tuple[int, Tally]]:
-        """What the store does not have yet of a series: when a minute began, and something that happened in it."""
-        if series in self.closed:
+    def read(self, series: Series, length_s: int, since: int, until: int) -> Iterator[tuple[int, Tally]]:
+        """What has happened to a series in this time, by points of such a length, and not summed up as far as it is not
+        written yet: when each began, and what happened in it."""
+        for start, data in self._past.read(series, length_s, since, until):
+            yield start, unpacked(data)
+        if since <= self.closed_at < until and series in self.closed:
             yield self.closed_at, self.closed[series]
         queue, name = series
-        for minute, present in (*((minute, present) for minute, present, _ in self.over), (self.minute, self.present)):
-            for each, tally in present.items():
-                if queue in ("", each[0]) and name in ("", each[1]):
-                    yield minute, tally
+        for start, notes in self._all_notes():
+            for each, noted in notes.items():
+                if since <= start < until and queue in ("", each[0]) and name in ("", each[1]):
+                    yield start, noted.folded()
+
+    def _all_notes(self) -> Iterator[tuple[int, dict[Series, Notes]]]:
+        yield from ((minute.start, minute.notes) for minute in self.over)
+        yield self.minute, self.present
 
     # ---- keeping ---------------------------------------------------------------------------------------
 
@@ -168,30 +190,33 @@ class History:
         for series in self._past.forget(wall):
             self._places[_kind(series)] -= 1
             del self.series[series]
+            self._before.pop(series, None)
 
     def _close(self, ledger: Ledger) -> None:
-        waiting = {queue: len(backlog) for queue, backlog in ledger.backlogs.items() if len(backlog)}
-        self.over.append((self.minute, self.present, waiting))
+        backlogs = ledger.backlogs
+        waiting = {series: len(backlogs.get(series[0], ())) for series in self.series if _kind(series) == (True, False)}
+        waiting[EVERYTHING] = sum(map(len, backlogs.values()))
+        self.over.append(Minute(self.minute, self.present, waiting))
         self.present = {}
 
     def _work(self) -> None:
         """One slice."""
-        if self.over and (not self.closed or self.over[0][0] == self.closed_at):
-            self._sum_up()
+        if self.over and (not self.closed or self.over[0].start == self.closed_at):
+            self._sum_up(*self.over[0])
         else:
             self._write()
 
-    def _sum_up(self) -> None:
-        self.closed_at, present, waiting = self.over[0]
-        for _ in range(min(HISTORY_SLICE, len(present))):
-            series, tally = present.popitem()
-            self.before.setdefault(self._place(series), Tally()).add(tally)
-            for each in (series, (series[0], ""), ("", series[1]), EVERYTHING):
-                self.closed.setdefault(self._place(each), Tally()).add(tally)
-        if not present:
-            for queue, jobs in waiting.items():
-                for each in ((queue, ""), EVERYTHING):
-                    self.closed.setdefault(self._place(each), Tally()).waiting += jobs
+    def _sum_up(self, start: int, notes: dict[Series, Notes], waiting: dict[Series, int]) -> None:
+        self.closed_at = start
+        for _ in range(min(HISTORY_SLICE, len(notes))):
+            (queue, name), noted = notes.popitem()
+            self._before.setdefault(self._place((queue, name)), Tally()).add(noted.folded())
+            for series in ((queue, name), (queue, ""), ("", name), EVERYTHING):
+                self.closed.setdefault(self._place(series), Tally()).add(noted.folded())
+        if not notes:
+            for series, jobs in waiting.items():
+                if jobs:
+                    self.closed.setdefault(series, Tally()).waiting = jobs
             self.over.popleft()
 
     def _write(self) -> None:

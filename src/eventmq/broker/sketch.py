@@ -52,11 +52,13 @@ for _bucket, _head in enumerate(_HEADS[:-1]):  # what is shorter is in the first
 _BUCKETS[_HEADS[-1] : 1 << 15] = array("H", [len(_VALUES) - 1]) * ((1 << 15) - _HEADS[-1])
 
 
-def add(sketch: Sketch, durations: list[float]) -> None:
-    """Durations are counted, whatever a peer has made of them: less than nothing, without end, not a number."""
+def add(sketch: Sketch, durations: list[float]) -> float:
+    """Counts durations, whatever a peer has made of them: less than nothing, without end, not a number. Returns their
+    sum, as the sketch has them where they are such."""
     heads = memoryview(array("d", durations)).cast("B").cast("H")[_FIRST]
-    for head, count in Counter(heads).items():
-        sketch[_BUCKETS[head]] += count
+    sketch.update(map(_BUCKETS.__getitem__, heads))
+    total = sum(durations)
+    return total if 0 <= total < LONGEST_S else sum(min(d, LONGEST_S) for d in durations if d > 0)
 
 
 def quantiles(sketch: Sketch, wanted: Sequence[float]) -> list[float | None]:

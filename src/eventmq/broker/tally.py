@@ -13,62 +13,75 @@ COUNTS = ("enqueued", "succeeded", "failed", "dead", "cancelled", "expired", "lo
 
 
 class Tally:
-    """Counts. What is counted for every job is only noted, and folded into the rest when there is much of it.
+    """Sums.
 
     Attributes:
         counts: How many, by word of `COUNTS`.
         wait: How long first attempts waited, from due to handed out.
-        run: How long attempts ran that succeeded or failed.
+        run: How long attempts ran that succeeded or failed, as far as anybody has said.
         wait_s: Sum of `wait`.
         run_s: Sum of `run`.
         waiting: Jobs that waited at the end; nobody counts them by job type.
-        enqueued: To be folded, as all that follows: how many were enqueued.
-        waits: How long each one waited.
-        runs: How long each one ran that succeeded.
     """
 
-    __slots__ = ("counts", "enqueued", "run", "run_s", "runs", "wait", "wait_s", "waiting", "waits")
+    __slots__ = ("counts", "run", "run_s", "wait", "wait_s", "waiting")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.wait: Sketch = Counter()
         self.run: Sketch = Counter()
         self.wait_s = self.run_s = 0.0
-        self.waiting = self.enqueued = 0
+        self.waiting = 0
+
+    def add(self, more: Tally) -> None:
+        """And what has happened after that, or elsewhere."""
+        self.counts.update(more.counts)
+        self.wait.update(more.wait)
+        self.run.update(more.run)
+        self.wait_s += more.wait_s
+        self.run_s += more.run_s
+        self.waiting = more.waiting
+
+
+class Notes:
+    """What has happened to some jobs, noted one by one, to be folded into tallies when there is much of it: that is a
+    matter of a few calls, and noting it of a few steps.
+
+    Attributes:
+        enqueued: How many.
+        waits: How long each one waited.
+        runs: How long each one ran that succeeded.
+        failed: How long each attempt ran that failed.
+        ends: How others ended.
+    """
+
+    __slots__ = ("_tally", "ends", "enqueued", "failed", "runs", "waits")
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._clear()
+
+    def _clear(self) -> None:
+        self.enqueued = 0
         self.waits: list[float] = []
         self.runs: list[float] = []
+        self.failed: list[float] = []
+        self.ends: list[str] = []
 
-    def fold(self) -> None:
-        """What is noted is counted."""
-        self.counts.update(enqueued=self.enqueued, succeeded=len(self.runs))
-        sketch.add(self.wait, self.waits)
-        sketch.add(self.run, self.runs)
-        self.wait_s += _sum(self.waits)
-        self.run_s += _sum(self.runs)
-        self.enqueued, self.waits, self.runs = 0, [], []
-
-    def ran_badly(self, run_s: float) -> None:
-        """An attempt failed."""
-        self.counts["failed"] += 1
-        sketch.add(self.run, [run_s])
-        self.run_s += _sum([run_s])
-
-    def add(self, later: Tally) -> None:
-        """And what has happened after that, or elsewhere."""
-        if later.enqueued or later.waits or later.runs:
-            later.fold()
-        self.counts.update(later.counts)
-        self.wait.update(later.wait)
-        self.run.update(later.run)
-        self.wait_s += later.wait_s
-        self.run_s += later.run_s
-        self.waiting = later.waiting
-
-
-def _sum(durations: list[float]) -> float:
-    """Of what may be no time at all: a manager has said so."""
-    total = sum(durations)
-    return total if 0 <= total < sketch.LONGEST_S else sum(min(d, sketch.LONGEST_S) for d in durations if d > 0)
+    def folded(self) -> Tally:
+        """All that has been noted."""
+        tally = self._tally
+        if self.enqueued or self.waits or self.runs or self.failed or self.ends:
+            tally.counts["enqueued"] += self.enqueued
+            tally.counts["succeeded"] += len(self.runs)
+            tally.counts["failed"] += len(self.failed)
+            for state in self.ends:
+                tally.counts[state] += 1
+            runs = list(filter(None, self.runs + self.failed))
+            tally.wait_s += sketch.add(tally.wait, self.waits)
+            tally.run_s += sketch.add(tally.run, runs)
+            self._clear()
+        return tally
 
 
 def packed(tally: Tally) -> bytes:

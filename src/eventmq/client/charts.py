@@ -3,56 +3,47 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, TypedDict
+from typing import Any, Generic, TypedDict, TypeVar
 
-Measured = list[float | None]
+N = TypeVar("N")
+S = TypeVar("S")
 
 
-class History(TypedDict):
-    """What has happened: one number for each step of time. The first step begins at wall time `since`.
+class Happened(TypedDict, Generic[N, S]):
+    """How many, and how long jobs waited (first attempts, from due to handed out) and ran: off by 6 % at most, None if
+    none did. `failed` are attempts, whether they were tried again or not."""
 
-    `failed` are attempts, whether they were tried again or not. How long jobs waited (first attempts, from due to
-    handed out) and ran is off by 6 % at most; None: none did. `waiting` is how many waited at the end of the step.
-    """
+    enqueued: N
+    succeeded: N
+    failed: N
+    dead: N
+    cancelled: N
+    expired: N
+    lost: N
+    wait_p50_s: S
+    wait_p95_s: S
+    wait_p99_s: S
+    run_p50_s: S
+    run_p95_s: S
+    run_p99_s: S
+
+
+class History(Happened[list[int], list[float | None]]):
+    """What has happened: one number for each step of time. The first step begins at wall time `since`; `waiting` is how
+    many jobs waited at the end of a step."""
 
     step_s: int
     since: int
     until: float
-    enqueued: list[int]
-    succeeded: list[int]
-    failed: list[int]
-    dead: list[int]
-    cancelled: list[int]
-    expired: list[int]
-    lost: list[int]
-    wait_p50_s: Measured
-    wait_p95_s: Measured
-    wait_p99_s: Measured
-    run_p50_s: Measured
-    run_p95_s: Measured
-    run_p99_s: Measured
     waiting: list[int | None]
 
 
-class JobType(TypedDict):
-    """What has become of the jobs of one type; `runs` are attempts that succeeded or failed. See `History`."""
+class JobType(Happened[int, float | None]):
+    """What has become of the jobs of one type; `runs` are attempts that succeeded or failed."""
 
     name: str
     queues: list[str]
     runs: int
-    enqueued: int
-    succeeded: int
-    failed: int
-    dead: int
-    cancelled: int
-    expired: int
-    lost: int
-    wait_p50_s: float | None
-    wait_p95_s: float | None
-    wait_p99_s: float | None
-    run_p50_s: float | None
-    run_p95_s: float | None
-    run_p99_s: float | None
 
 
 class FailureGroup(TypedDict):

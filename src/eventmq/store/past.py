@@ -58,7 +58,7 @@ class SqlitePast:
                     self._database.db.execute(tables.FORGET_POINTS, (id, length_s, now - kept_s))
                 gone = self._database.db.execute(tables.DROP_SERIES, (id,)).rowcount
             if gone:
-                over = [series for series, each in self._ids.items() if each == id]
-                self._ids = {series: each for series, each in self._ids.items() if each != id}
-                return over
+                series = next(series for series, each in self._ids.items() if each == id)
+                del self._ids[series]
+                return [series]
         return []
