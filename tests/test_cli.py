@@ -23,7 +23,7 @@ from eventmq.cli import system
 from eventmq.cli.children import manner
 from eventmq.cli.ending import FAILED, OK, TIMED_OUT, UNREACHABLE, USAGE, end
 from eventmq.cli.main import cli, emq_cli, emq_jobmanager, emq_router, eventmq, jobmanager, main, router
-from eventmq.cli.tables import span
+from eventmq.cli.tables import Table, Told, span, tell
 
 PATIENCE_S = 30.0
 
@@ -460,6 +460,25 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing(
 
 
 # ---- words -----------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_printed_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:
+    def things() -> Iterator[dict[str, str]]:
+        yield {"id": "a"}
+        yield {"id": "b"}
+        raise KeyboardInterrupt
+
+    for form, expected in (("jsonl", '{"id": "a"}\n{"id": "b"}\n'), ("id", "a\nb\n"), ("json", "")):
+        with pytest.raises(KeyboardInterrupt):
+            tell(Told(things()), form)
+        assert capsys.readouterr().out == expected
+
+
+def test_what_a_peer_sent_makes_no_cell_and_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\tb\nc\x1b[2J"
+    for form in ("table", "id"):
+        tell(Told([{"id": name}], Table("Jobs", ("id",), [(name,)])), form)
+        assert "a?b?c?[2J\n" in capsys.readouterr().out
 
 
 def test_words() -> None:

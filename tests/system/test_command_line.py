@@ -161,6 +161,17 @@ def test_all_that_fit_are_counted_and_acted_on(line: Line) -> None:
     assert line.run("job", "purge", *query, "--yes").out == "purged 3 jobs\n"
 
 
+def test_how_far_an_act_is_shows_at_a_terminal(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    double.options(queue="nobody").map([(n,) for n in range(120)])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    ran = line.run("job", "cancel", "queue:nobody", "--yes")
+    assert ran.out == "cancelled 120 jobs\n"
+    steps = [int(text) for text in re.findall(r"cancelled (\d+) of 120 jobs\r", ran.err)]
+    assert steps == sorted(steps)
+    assert len(steps) > 1
+    assert steps[-1] == 120
+
+
 def test_jobs_that_wait_are_called_off_by_a_query(line: Line) -> None:
     double.options(queue="nobody").map([(n,) for n in range(3)])
     later = double.options(queue="nobody", countdown=600).delay(1)
@@ -293,8 +304,8 @@ def test_the_log_of_a_job_is_shown_and_followed_to_its_end(line: Line, tmp_path:
 
 def test_events_are_shown_as_they_happen(line: Line, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    threading.Timer(1.0, lambda: (recount.options(id="watched").delay(str(gate), 1), gate.touch())).start()
-    ran = line.run("events", "--seconds", "2.5", "--queue", "default", "-o", "jsonl")
+    threading.Timer(0.6, lambda: (recount.options(id="watched").delay(str(gate), 1), gate.touch())).start()
+    ran = line.run("events", "--seconds", "1.4", "--queue", "default", "-o", "jsonl")
     assert ran.code == OK
     told = [json.loads(text) for text in ran.out.splitlines()]
     seen = [each["event"] for each in told if each["id"] == "watched"]

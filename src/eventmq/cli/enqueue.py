@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 
+from eventmq.broker.lifecycle import TERMINAL, UNKNOWN
 from eventmq.cli.ending import Mistake
 from eventmq.cli.flags import config, frontend, load, options, output, verb
 from eventmq.cli.tables import Told, json_of, tell
-
-ANSWER = "2s"
-"""So long `result` waits for a Router that is busy, though the job may have ended long ago."""
 
 within = click.option("--within", metavar="SPAN", default="60s", show_default=True, help="How long --wait waits.")
 
@@ -72,7 +70,10 @@ def result(id: str, wait: bool, within: str, scheduler_addr: str | None, config:
     from eventmq.client.handles import JobHandle
 
     sending(config, scheduler_addr)
-    return _ended(JobHandle(id), within if wait else ANSWER, form)
+    handle: JobHandle[Any] = JobHandle(id)
+    if not wait and (state := handle.status) not in {*TERMINAL, UNKNOWN}:
+        raise TimeoutError(f"job {id} has not ended: it is {state}; --wait waits for that")
+    return _ended(handle, within, form)
 
 
 def _ended(handle: Any, within: str, form: str) -> int:

@@ -83,9 +83,12 @@ def list_(admin: Admin, words: Sequence[str], limit: int, **flags: Any) -> Told:
     """
     selection = _selected(words, flags)
     selection.limit = min(limit, LIST_JOBS_MAX)
-    jobs = list(islice(admin.jobs(selection), limit))
+    return Told(islice(admin.jobs(selection), limit), _table)
+
+
+def _table(jobs: list[ListedJob]) -> Table:
     columns = ("id", "state", "queue", "name", "attempt", "since", "error")
-    return Told(jobs, Table("Jobs", columns, [_row(job) for job in jobs]))
+    return Table("Jobs", columns, [_row(job) for job in jobs])
 
 
 def _row(job: ListedJob) -> tuple[Any, ...]:

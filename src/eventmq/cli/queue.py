@@ -49,42 +49,16 @@ def show(admin: Admin, name: str) -> Told:
 
 
 def _say(verb: str, say: Callable[[Admin, str], Mapping[str, Any]], help: str) -> None:
-    @verbs.command(verb, help=help, **HELP)
+    @verbs.command(verb, help=f"{help}\n\n\b\neventmq queue {verb} email", **HELP)
     @named
     @asks
     def tell(admin: Admin, name: str) -> Told:
         return _told(name, say(admin, name))
 
 
-_say(
-    "pause",
-    Admin.pause,
-    """Hand out nothing of a queue until it is resumed, over restarts too. What runs goes on.
-
-    \b
-    eventmq queue pause email
-    """,
-)
-_say(
-    "resume",
-    Admin.resume,
-    """End the pausing and the draining of a queue.
-
-    \b
-    eventmq queue resume email
-    """,
-)
-_say(
-    "drain",
-    Admin.drain,
-    """Accept nothing new in a queue until it is resumed; what it has is handed out.
-
-    \b
-    eventmq queue drain email      before its code is taken away
-    eventmq queue list             until nothing waits, is delayed or runs
-    eventmq queue resume email
-    """,
-)
+_say("pause", Admin.pause, "Hand out nothing of a queue until it is resumed, over restarts too. What runs goes on.")
+_say("resume", Admin.resume, "End the pausing and the draining of a queue.")
+_say("drain", Admin.drain, "Accept nothing new in a queue until it is resumed; what it has is handed out.")
 
 
 @verbs.command(**HELP)

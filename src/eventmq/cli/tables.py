@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -53,14 +53,14 @@ class Told(NamedTuple):
     """What a verb has to say.
 
     Attributes:
-        document: As JSON. Several things are a list, or a mapping of mappings by name.
-        table: For people.
+        document: As JSON. Several things are a list, or an iterator, or a mapping of mappings by name.
+        table: For people; or what makes it of the document.
         text: Below the table, or instead of it.
         code: The verb's exit code.
     """
 
     document: Any
-    table: Table | None = None
+    table: Table | Callable[[Any], Table] | None = None
     text: str = ""
     code: int = OK
 
@@ -80,17 +80,20 @@ def say(said: Said, form: str) -> None:
 
 def tell(told: Told, form: str) -> int:
     """Prints what a verb has to say, and returns its exit code."""
+    document, table = told.document, told.table
+    if isinstance(document, Iterator) and form in ("json", "table"):
+        document = list(document)  # the other forms print each as it comes
     if form == "json":
-        print(json_of(told.document, indent=2))
+        print(json_of(document, indent=2))
     elif form == "jsonl":
-        for each in _things(told.document):
+        for each in _things(document):
             print(json_of(each))
     elif form == "id":
-        for each in _things(told.document):
+        for each in _things(document):
             print(printable(each.get("id", each.get("name", "")) if isinstance(each, Mapping) else each))
     else:
-        if told.table is not None:
-            show(told.table)
+        if table is not None:
+            show(table(document) if callable(table) else table)
         for line in told.text.splitlines():
             print(printable(line))
     return told.code
@@ -121,11 +124,11 @@ def _dated(value: Any, name: Any = "") -> Any:
     return iso(value) if isinstance(value, float) and value and name in TIMES else value
 
 
-def _things(document: Any) -> list[Any]:
+def _things(document: Any) -> Iterable[Any]:
     """What a document tells of, one by one."""
     if isinstance(document, Mapping) and document and all(isinstance(each, Mapping) for each in document.values()):
         return [{"name": name, **each} for name, each in document.items()]
-    return document if isinstance(document, list) else [document]
+    return document if isinstance(document, list | Iterator) else [document]
 
 
 def show(table: Table) -> None:
