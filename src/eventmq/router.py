@@ -17,7 +17,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -171,7 +171,7 @@ class Router(Frontend, Backend, Administrative):
 
     def turn(
         self,
-        received: Iterable[tuple[str, list[bytes]]],
+        received: Sequence[tuple[str, list[bytes]]],
         unreachable: Iterable[tuple[str, PeerId]],
         now: float,
         wall: float,

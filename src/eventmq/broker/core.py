@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -109,7 +109,7 @@ class Core(ABC):
 
     def decide(
         self,
-        received: Iterable[tuple[str, list[bytes]]],
+        received: Sequence[tuple[str, list[bytes]]],
         unreachable: Iterable[tuple[str, PeerId]],
         now: float,
         wall: float,
@@ -129,6 +129,7 @@ class Core(ABC):
         if late > limits.STALL_S:
             self.forgive(since)
         self.turns += 1
+        self.ledger.lookup.ahead(v1.ids_of_requests(received))
         for socket, frames in received:
             self.receive(socket, frames)
         for socket, peer in unreachable:

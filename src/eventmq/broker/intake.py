@@ -18,6 +18,7 @@ from eventmq.broker import timers
 from eventmq.broker.admission import alike, fault
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
+from eventmq.broker.lookup import Lookup
 from eventmq.broker.policy import Policy
 from eventmq.broker.rules import Rules
 from eventmq.broker.timers import Expiries, Timers
@@ -75,6 +76,7 @@ class Intake(ABC):
         self.rules = Rules(snapshot.facts, policy.queue_jobs_max)
         self.next_seq = snapshot.next_seq
         self.uniques = Uniques(store, self.live, snapshot.next_seq)
+        self.lookup = Lookup(store)
         self.room = Room(Expiries(self.live))
         self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
         first = store.due(timers.FIRST, 1) if snapshot.delayed else []
@@ -109,13 +111,12 @@ class Intake(ABC):
             wall: Wall time.
             recovering: The Router was restarted, and jobs may run without its knowing.
         """
-        if self._accept_alike(jobs, wall):
+        if len(jobs) > 1 and self._accept_alike(jobs, wall):
             return Accepted([], [])
         good, refusals = self._checked(jobs)
         existing: list[tuple[str, str]] = []
         live, let_go = self.live, self.let_go
-        records = self.store.find([job.id for job in good if job.id not in live])
-        known = {record.job.id: record.job for record in records}
+        known = {each.job.id: each.job for each in self.lookup.find([job.id for job in good if job.id not in live])}
         added = self.changes.added
         backlog: Backlog | None = None
         room = 0.0
@@ -167,7 +168,7 @@ class Intake(ABC):
         backlog, ids, size = self.backlog(most.queue), [job.id for job in jobs], sum([len(job.payload) for job in jobs])
         if self._room(backlog) < len(jobs) or not backlog.holds(len(jobs), size):
             return False
-        if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.store.find(ids):
+        if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.lookup.find(ids):
             return False
         for job in jobs:
             self._begin(job, wall)

@@ -395,3 +395,4 @@ class Ledger(Leases):
         self.ended = {}
         self.handed, self.over, self.failed, self.kills = [], [], [], []
         self.uniques.applied()
+        self.lookup.applied()

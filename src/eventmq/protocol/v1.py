@@ -9,6 +9,8 @@ knows that there are two. Source: `docs/protocol.md`, section 2.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -82,6 +84,16 @@ def text(frame: bytes) -> str:
         raise InvalidMessageError(f"a frame is not UTF-8 text: {frame[:40]!r}") from error
 
 
+def ids_of_requests(received: Iterable[tuple[str, list[bytes]]]) -> list[str]:
+    """The ids of the jobs in these messages, each with its socket and its sender's identity in front."""
+    return [
+        frames[4].decode(errors="replace")
+        for _, frames in received
+        if len(frames) > 4 and frames[2] == VERSION and frames[3] == b"REQUEST"
+    ]
+
+
+@lru_cache(maxsize=1024)
 def parse_headers(frame: str) -> Headers:
     """The headers frame. Unknown headers are ignored, as 0.3.13 does.
 
@@ -106,6 +118,7 @@ def parse_headers(frame: str) -> Headers:
     return Headers(**found)
 
 
+@lru_cache(maxsize=1024)
 def format_headers(headers: Headers) -> str:
     """The inverse of `parse_headers`."""
     parts = ["reply-requested"] if headers.reply_requested else []
@@ -147,14 +160,19 @@ def parse_request(message_id: str, frames: list[bytes]) -> tuple[v2.Job, Headers
         raise InvalidMessageError(f"REQUEST has {len(frames)} frames after its id, expected queue, headers, payload")
     headers = parse_headers(text(frames[1]))
     call = parse_call(frames[2])
-    timeout_s = None if headers.timeout_s is None else max(0.0, headers.timeout_s)
-    options = v2.pack_options(v2.Options(timeout_s=timeout_s, retries=max(0, headers.retry_count)))
+    options = _options(headers.timeout_s, headers.retry_count)
     name = calls.join_name(call.path, call.callable)
     try:
         payload = calls.pack_call(call.args, call.kwargs, call.class_args, call.class_kwargs)
     except (OverflowError, RecursionError) as error:
         raise InvalidMessageError(f"the arguments of {name[:80]} have no form in msgpack: {error}") from error
     return v2.Job(message_id, text(frames[0]), name, payload, 0, options), headers
+
+
+@lru_cache(maxsize=1024)
+def _options(timeout_s: float | None, retry_count: int) -> bytes:
+    timeout_s = None if timeout_s is None else max(0.0, timeout_s)
+    return v2.pack_options(v2.Options(timeout_s=timeout_s, retries=max(0, retry_count)))
 
 
 def format_request(job: v2.Job, timeout_s: float | None) -> list[bytes]:
