@@ -11,7 +11,7 @@
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
-#   make load     a million waiting jobs, fifty managers on busy cores
+#   make load     a million waiting jobs, fifty managers on busy cores, one long job among 10,000 short ones
 #   make vendor   fetch what the dashboard ships of others' again, and check it (needs npm)
 #   make format   put the code in form
 #   make clean    remove what these made
@@ -72,6 +72,7 @@ fuzz: $(INSTALLED)
 
 load: $(INSTALLED)
 	$(THOROUGH) -m load
+	@PYTHONPATH=tests $(BIN)/python -m sim.mixture
 
 # The tests need it to make faults between a process and its kernel; without it they are skipped, which in CI is a failure.
 strace:
