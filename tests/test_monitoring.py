@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from world import World, job
 
 from eventmq import limits
-from eventmq.broker.outbox import ADMINISTRATIVE
+from eventmq.broker.numbers import BOUNDS_S, Histogram
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.errors import BrokerUnavailable, SettingsError
 from eventmq.monitoring import pages
 from eventmq.monitoring.listener import listening
@@ -127,6 +128,58 @@ def test_a_histogram_is_cumulative_and_its_last_bucket_is_its_count() -> None:
     buckets = [found[f"eventmq_router_turn_seconds_bucket[('le', '{le}')]"] for le in ("0.1", "1.0", "+Inf")]
     assert buckets == [3, 5, 6]
     assert (found["eventmq_router_turn_seconds_count"], found["eventmq_router_turn_seconds_sum"]) == (6, 4.5)
+
+
+def test_waits_are_told_by_queue_and_runs_by_queue_and_name() -> None:
+    world = World()
+    world.enqueue(job("a"), job("b", name="tasks.mul"))
+    world.turn(after=2.0)
+    world.join(b"m", credit=2)
+    first, second = world.handed(b"m")
+    outcomes = [v2.Outcome(j.id, j.lease, "succeeded", v2.pack(1), None, s) for j, s in ((first, 0.02), (second, 40.0))]
+    world.manager(b"m", b"REPLY", v2.Reply(1, outcomes, 2))
+    found = series(text_of(asked(world), inside=False)[0].decode())
+    wait = "eventmq_job_wait_seconds_{}[('queue', 'default')]"
+    assert found[wait.format("count")] == 2
+    assert found[wait.format("sum")] == pytest.approx(4.0, abs=0.1)
+    buckets = "eventmq_job_wait_seconds_bucket[('le', '{}'), ('queue', 'default')]"
+    assert [found[buckets.format(le)] for le in ("1.0", "2.5", "1800.0", "+Inf")] == [0, 2, 2, 2]
+    run = "eventmq_job_run_seconds_bucket[('le', '{}'), ('name', 'tasks.mul'), ('queue', 'default')]"
+    assert [found[run.format(le)] for le in ("30.0", "60.0", "+Inf")] == [0, 1, 1]
+
+
+def test_what_the_router_itself_takes_falls_into_buckets() -> None:
+    histogram = Histogram()
+    for seconds in (0.0001, 0.0005, 0.003, 60.0):
+        histogram.observe(seconds)
+    plain = histogram.plain()
+    assert dict(zip(plain["bounds_s"], plain["counts"], strict=False)) == {
+        bound: 2 if bound < 0.005 else 3 for bound in BOUNDS_S
+    }
+    assert (plain["counts"][-1], plain["sum_s"]) == (4, pytest.approx(60.0036))
+
+
+def test_a_manager_is_told_by_how_it_is() -> None:
+    world = World()
+    for name in (b"a", b"b", b"c"):
+        world.join(name, credit=1)
+    world.router.drain_manager(world.router.pool.managers[b"b"])
+    world.turn(gone=[(BACKEND, b"c")])
+    assert asked(world)["managers"] == {"serving": 1, "draining": 1, "gone": 1, "expected": 0}
+    world.restart()
+    assert asked(world)["managers"]["expected"] == 3
+
+
+def test_only_so_many_schedules_have_numbers_of_their_own_and_none_that_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "METRICS_SCHEDULES_MAX", 2)
+    world = World()
+    for n, name in enumerate("abcd"):
+        schedule = scheduling.Schedule(name, name, Rule(interval_s=60.0), job("run"))
+        world.client(b"client", b"SCHEDULE", scheduling.Arrange(n, schedule))
+    world.router.schedules.remove("a", world.wall)
+    assert [id for id, _ in asked(world)["each_schedule"]] == ["b", "c"]
 
 
 def test_a_queue_by_any_name_is_one_label() -> None:

@@ -78,6 +78,8 @@ def test_router_manager_and_scheduler_tell_how_they_are(system: System, services
     assert 0 < samples["eventmq_job_run_seconds_sum", "system_jobs.note", "default"] < 1
     assert samples["eventmq_queue_jobs", "default", "running"] == 1
     assert samples["eventmq_store_commit_seconds_sum",] > 0
+    assert samples["eventmq_router_messages_total", "received", "REQUEST"] == 2
+    assert samples["eventmq_router_messages_total", "sent", "REQUEST"] == 2, "one to a manager for each from a client"
     assert samples["eventmq_router_turn_seconds_count",] > samples["eventmq_store_commit_seconds_count",] > 0
     assert samples["process_resident_memory_bytes",] > 1 << 20
     for place in (http, health):
