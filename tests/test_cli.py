@@ -23,7 +23,7 @@ from eventmq.cli import system
 from eventmq.cli.children import manner
 from eventmq.cli.ending import FAILED, OK, TIMED_OUT, UNREACHABLE, USAGE, end
 from eventmq.cli.main import cli, emq_cli, emq_jobmanager, emq_router, eventmq, jobmanager, main, router
-from eventmq.cli.tables import Table, Told, span, tell
+from eventmq.cli.tables import Table, Told, json_of, span, tell
 
 PATIENCE_S = 30.0
 
@@ -479,6 +479,19 @@ def test_what_a_peer_sent_makes_no_cell_and_steers_no_terminal(capsys: pytest.Ca
     for form in ("table", "id"):
         tell(Told([{"id": name}], Table("Jobs", ("id",), [(name,)])), form)
         assert "a?b?c?[2J\n" in capsys.readouterr().out
+
+
+def test_times_are_dated_and_what_users_made_is_left_alone() -> None:
+    mine = {"at": 1.5, "name": "\x9b2J\u202e"}
+    document = {"created": 1.5, "started": None, "n": 2.5, "arguments": {"args": [mine]}, "value": mine}
+    told = json.loads(json_of(document))
+        json_of({"created": 1.5, "started": None, "n": 2.5, "arguments": {"args": [mine]}, "value": mine})
+    )
+    assert told["created"] == "1970-01-01T00:00:01.500Z"
+    assert (told["started"], told["n"]) == (None, 2.5)
+    assert told["arguments"]["args"] == [mine]
+    assert told["value"] == mine
+    assert json_of(mine, name="value") == r'{"at": 1.5, "name": "\u009b2J\u202e"}'
 
 
 def test_words() -> None:

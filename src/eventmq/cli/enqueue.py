@@ -92,7 +92,7 @@ def _ended(handle: Any, within: str, form: str) -> int:
     except JobFailed as error:
         print(error.traceback, end="", file=sys.stderr)
         raise
-    return tell(Told({"id": str(handle), "value": value}, text=json_of(value)), form)
+    return tell(Told({"id": str(handle), "value": value}, text=json_of(value, name="value")), form)
 
 
 def sending(config: str | None, frontend_addr: str | None) -> None:

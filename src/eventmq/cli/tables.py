@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,12 @@ TIMES = frozenset(
     ("created", "due", "started", "finished", "kept_until", "at", "first", "last", "next", "anchor", "since", "until")
 )
 """Names of wall times in documents. What has such a name and is no float is none."""
+
+OF_USERS = frozenset(("arguments", "value", "progress"))
+"""Names of what users' code has made: a number in it is a number."""
+
+_STEERING = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON carries as it is, and a terminal obeys."""
 
 
 class Moment(NamedTuple):
@@ -111,16 +118,19 @@ def watched(show: Callable[[], int], every_s: float | None) -> int:
         time.sleep(every_s)
 
 
-def json_of(document: Any, indent: int | None = None) -> str:
-    """JSON, with its times in ISO 8601."""
-    return json.dumps(_dated(document), indent=indent, ensure_ascii=False, default=str)
+def json_of(document: Any, indent: int | None = None, name: str = "") -> str:
+    """JSON, with its times in ISO 8601; `name` is what the document has in a larger one."""
+    text = json.dumps(_dated(document, name), indent=indent, ensure_ascii=False, default=str)
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _dated(value: Any, name: Any = "") -> Any:
+def _dated(value: Any, name: Any) -> Any:
+    if name in OF_USERS:
+        return value
     if isinstance(value, Mapping):
         return {key: _dated(each, key) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_dated(each) for each in value]
+        return [_dated(each, "") for each in value]
     return iso(value) if isinstance(value, float) and value and name in TIMES else value
 
 
@@ -156,7 +166,7 @@ def facts(title: str, told: Mapping[str, Any]) -> Table:
 def _fact(what: str, value: Any) -> Any:
     if isinstance(value, float) and value and what in TIMES:
         return Moment(value)
-    return json_of(value) if isinstance(value, Mapping | list | tuple) else value
+    return json_of(value, name=what) if isinstance(value, Mapping | list | tuple) else value
 
 
 def drawn(table: Table, width: int | None) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -23,7 +23,6 @@ from eventmq.protocol.administration import Selection
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.text import Text
 
 FIRST_S = 0.5
 """The first picture comes so long after the first look: rates need two."""
@@ -94,20 +93,19 @@ def picture(before: Look, now: Look, width: int, height: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    shown = [Text(_headline(before, now), style="bold")]
-    shown += [_problem(each, Text) for each in now.problems[:PROBLEMS_SHOWN]]
+    def line(text: str, style: str = "") -> Text:
+        return Text(text, style=style, overflow="ellipsis", no_wrap=True)
+
+    shown = [line(_headline(before, now), "bold")]
+    for each in now.problems[:PROBLEMS_SHOWN]:
+        style = "red" if each["level"] == "critical" else "yellow"
+        shown.append(line(f"{each['level'].upper()}: {printable(each['text'])}", style))
     tables = _queues(before, now), _running(now), _managers(now)
     rooms = shared([len(table.rows) for table in tables], height - 1 - len(shown) - TABLE_LINES * len(tables))
     for table, room in zip(tables, rooms, strict=True):
         title, table = cut(table, room)
-        shown += [Text(), Text(title, style="bold"), *map(Text, drawn(table, width))]
+        shown += [line(""), line(title, "bold"), *map(line, drawn(table, width))]
     return Group(*shown)
-
-
-def _problem(problem: Problem, text: Callable[..., Text]) -> Text:
-    style = "red" if problem["level"] == "critical" else "yellow"
-    said = f"{problem['level'].upper()}: {printable(problem['text'])}"
-    return text(said, style=style, overflow="ellipsis", no_wrap=True)
 
 
 def shared(wanted: Sequence[int], lines: int) -> list[int]:
