@@ -485,8 +485,6 @@ def test_times_are_dated_and_what_users_made_is_left_alone() -> None:
     mine = {"at": 1.5, "name": "\x9b2J\u202e"}
     document = {"created": 1.5, "started": None, "n": 2.5, "arguments": {"args": [mine]}, "value": mine}
     told = json.loads(json_of(document))
-        json_of({"created": 1.5, "started": None, "n": 2.5, "arguments": {"args": [mine]}, "value": mine})
-    )
     assert told["created"] == "1970-01-01T00:00:01.500Z"
     assert (told["started"], told["n"]) == (None, 2.5)
     assert told["arguments"]["args"] == [mine]
