@@ -26,7 +26,7 @@ def new_jobs(first: int, count: int) -> list[Job]:
         f"{0x18F000000000 + seq // 10:012x}7{seq * 2654435761 % (1 << 76):019x}" for seq in range(first, first + count)
     )
     return [
-        Job(id, "default", "pkg.tasks.add", b"x" * 100, created=1.7e9 + seq / 7, seq=seq)
+        Job(id, "default", "pkg.tasks.add", b"x" * 100, created=(0x18F000000000 + seq // 10) / 1e3, seq=seq)
         for seq, id in enumerate(ids, first)
     ]
 

@@ -9,12 +9,14 @@ same holds for the sectors of the file into which it is copied.
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 from model_store import ModelStore
+
+from eventmq.store.base import Record
+from eventmq.store.sqlite import SqliteStore
 
 SECTOR = 512
 
@@ -80,12 +82,20 @@ def content(path: str) -> Content:
     """What whoever opens such files finds; looks at a copy."""
     copy = f"{path}.copy"
     write(copy, read(path))
-    db = sqlite3.connect(copy)
+    store = SqliteStore(copy, "none")
     try:
-        rows: Content = db.execute(f"SELECT {COLUMNS} FROM job ORDER BY seq").fetchall()
-        return rows + db.execute("SELECT name, value FROM fact ORDER BY name").fetchall()
+        store.load()
+        rows: Content = store._db.execute(f"SELECT {COLUMNS} FROM job").fetchall()
+        rows += [_row_of(record) for part in (store._journal, store._archive) for record in part.newest(1 << 60)]
+        return sorted(rows) + store._db.execute("SELECT name, value FROM fact ORDER BY name").fetchall()
     finally:
-        db.close()
+        store.close()
+
+
+def _row_of(record: Record) -> tuple[Any, ...]:
+    job = record.job
+    counters = (job.attempt, job.crashes, job.failures, job.due, job.settled, job.started, job.created)
+    return job.seq, job.id, record.state, 0, *counters, record.finished, record.expires, 0
 
 
 def content_of(model: ModelStore) -> Content:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 from eventmq.errors import StorageFull, StoreError
@@ -46,6 +46,8 @@ _SYNCHRONOUS: dict[Durability, str] = {"full": "FULL", "process": "NORMAL", "non
 # FULL syncs each commit. NORMAL syncs when the log is copied: a power cut takes the last commits, never the file.
 # OFF never syncs: a power cut may take the file.
 
+Turn = Callable[[int], bytes]
+
 
 class Database:
     """The one connection to the database.
@@ -53,6 +55,7 @@ class Database:
     Attributes:
         place: Where it is.
         db: The connection; to be used inside `trust` or `transaction` only.
+        commits: Number of the last commit.
         epoch: How often a Router has opened it; 0 until `begin_epoch`.
     """
 
@@ -65,7 +68,7 @@ class Database:
         self.place = place.Memory() if path is None else place.File(path)
         self.epoch = 0
         self._durability = durability
-        self._commits = 0
+        self.commits = 0
         self._log_bytes_max = LOG_BYTES
         self._unusable = ""
         self._is_locked = False
@@ -131,7 +134,9 @@ class Database:
         db.execute("PRAGMA trusted_schema = OFF")
         if is_new:
             marks = f"PRAGMA application_id = {tables.APPLICATION_ID}; PRAGMA user_version = {tables.SCHEMA};"
-            first = f"INSERT INTO router VALUES (0, {sums.of(0)}); INSERT INTO progress VALUES (0, {sums.of(0)});"
+            first = (
+                f"INSERT INTO router VALUES (0, {sums.of(0)}); INSERT INTO journal VALUES (0, x'', {sums.of(0, b'')});"
+            )
             db.executescript(f"BEGIN IMMEDIATE; {tables.TABLES} {first} {marks} COMMIT;")
         db.execute("BEGIN IMMEDIATE").execute("COMMIT")
         self._is_locked = True
@@ -161,8 +166,10 @@ class Database:
             right.executescript(tables.TABLES)
             if self.db.execute(tables.SHAPE).fetchall() != right.execute(tables.SHAPE).fetchall():
                 raise sums.Damaged("its tables are not as they were made")
-        self._commits = self._checked("SELECT commits, sum FROM progress")
-        if (lost := self.place.witness.commits() - self._commits) > 0:
+        first, self.commits, count = self.db.execute(tables.JOURNAL_SPAN).fetchone()
+        if count != self.commits - first + 1:
+            raise sums.Damaged("commits are missing in the journal")
+        if (lost := self.place.witness.commits() - self.commits) > 0:
             raise sums.Damaged(
                 f"the log does not hold the last {lost} commits, or this is an older copy; to go on with what "
                 f"there is, delete {self.place.witness.path}"
@@ -173,6 +180,8 @@ class Database:
                     raise sums.Damaged(text.splitlines()[-1])
             for row in self.db.execute(tables.EVERYTHING):
                 sums.record_of(row)
+            for row in self.db.execute(tables.ARCHIVE):
+                sums.checked(row[1:])
             for row in self.db.execute(tables.ALL_POINTS):
                 sums.checked(row)
 
@@ -242,21 +251,29 @@ class Database:
         self.epoch = epoch
         with self.trust():
             self.db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")  # _open left it at FULL
-            self.place.witness.begin(self._commits if self._durability == "full" else 0)
+            self.place.witness.begin(self.commits if self._durability == "full" else 0)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing. Commits are numbered."""
+    def transaction(self, turn: Turn = lambda number: b"") -> Iterator[int]:
+        """All that is written inside, or nothing; a row of the journal says so.
+
+        Args:
+            turn: Asked at the end, with the number of the commit, what that row says.
+
+        Yields:
+            The number of the commit, if anything is written.
+        """
         with self.trust():
             self.db.execute("BEGIN IMMEDIATE")
-            before = self.db.total_changes
-            yield
-            commits = self._commits + (self.db.total_changes != before)
-            if commits != self._commits:
-                self.db.execute("UPDATE progress SET commits = ?, sum = ?", (commits, sums.of(commits)))
+            before, number = self.db.total_changes, self.commits + 1
+            yield number
+            said = turn(number)
+            if said or self.db.total_changes != before:
+                self.db.execute(tables.JOURNAL_ADD, (number, bytearray(said), sums.of(number, said)))
             self.db.execute("COMMIT")
-            self._commits = commits
-            self.place.witness.saw(commits)
+            if self.db.total_changes != before:
+                self.commits = number
+                self.place.witness.saw(number)
 
     @contextmanager
     def trust(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from eventmq.limits import SEARCH_BYTES
 from eventmq.protocol.calls import has_arguments
-from eventmq.store.base import Line, Page, Wanted
+from eventmq.store.base import Line, Page, Record, Wanted
 from eventmq.store.tables import UNSUCCESSFUL
 
 STATE = "CASE WHEN state = 'waiting' AND due > :now THEN 'delayed' ELSE state END"
@@ -54,6 +54,27 @@ def browse(db: sqlite3.Connection, wanted: Wanted, before: int, now: float, rows
     arms = " UNION ALL ".join(f"{columns} FROM job {' AND '.join((source, *conditions))}" for source in sources)
     lines, cut = _lines(db.execute(f"{arms} ORDER BY seq DESC LIMIT :limit", given), wanted, limit)
     return Page(lines, cut or (0 if ends else given["last"]))
+
+
+def joined(lines: list[Line], kept: list[Record], wanted: Wanted, seqs: range, now: float, limit: int) -> Page:
+    """One page of these lines and of those wanted jobs that have no rows, as far as all of them were looked at."""
+    told = [(_line(each, now), each.job.payload) for each in kept if each.job.seq in seqs]
+    lines = lines + [line for line, payload in told if wanted.fits(line, payload)]
+    lines = sorted((line for line in lines if line.seq in seqs), reverse=True)[:limit]
+    return Page(lines, lines[-1].seq if len(lines) == limit else seqs.start)
+
+
+def seq_of(record: Record) -> int:
+    return record.job.seq
+
+
+def _line(record: Record, now: float) -> Line:
+    job, state, finished, _, run_s, worker, *_ = record
+    state = "delayed" if state == "waiting" and job.due > now else state
+    return Line(
+        job.seq, job.id, job.queue, job.name, job.priority, job.attempt, job.failures, job.crashes, job.created,
+        job.due, state, finished, run_s, worker, "", len(job.payload),
+    )  # fmt: skip
 
 
 def _rows_of(wanted: Wanted, given: dict[str, Any]) -> tuple[list[str], list[str]]:

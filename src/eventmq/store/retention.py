@@ -13,6 +13,7 @@ from itertools import islice
 
 from eventmq.limits import ACT_JOBS_MAX
 from eventmq.store import tables
+from eventmq.store.archive import Archive
 from eventmq.store.base import DEAD_LETTERS, Changes
 
 
@@ -24,18 +25,19 @@ class Retention:
         results: How many others.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, archive: Archive) -> None:
         self._db = db
+        self._archive = archive
         self.dead = 0
         self.results = 0
         self._looked_at = 0
         self._oldest = 0  # no result has a smaller seq, but for those in _late
         self._late: list[int] = []  # heap
 
-    def load(self, live: int) -> None:
-        """Counts, beside `live` live jobs."""
+    def load(self, live: int, kept: int) -> None:
+        """Counts, beside `live` live jobs in rows, and `kept` results elsewhere."""
         self.dead = sum(self._db.execute(tables.COUNT_STATE, (state,)).fetchone()[0] for state in DEAD_LETTERS)
-        self.results = int(self._db.execute(tables.COUNT_ALL).fetchone()[0]) - live - self.dead
+        self.results = int(self._db.execute(tables.COUNT_ALL).fetchone()[0]) - live - self.dead + kept
 
     def applied(self, changes: Changes) -> None:
         """What ended, ended no more or was forgotten is committed."""
@@ -76,7 +78,7 @@ class Retention:
         dead = sum(self._db.execute(tables.COUNT_EXPIRED, (state, *which)).fetchone()[0] for state in DEAD_LETTERS)
         deleted = self._db.execute(tables.DELETE_EXPIRED, which).rowcount
         self._looked_at = last if count == rows else 0
-        return deleted - dead, dead
+        return deleted - dead + self._archive.forget_expired(now, rows), dead
 
     def _forget_dead(self, excess: int) -> int:
         if excess <= 0:
@@ -86,26 +88,38 @@ class Retention:
 
     def _forget_oldest(self, excess: int, rows: int) -> int:
         """Deletes up to `excess` results, smallest seq first. Looks at no more than `rows` late ones, some of which may
-        be forgotten or dead by now, and `rows` rows behind `_oldest`."""
+        be forgotten or dead by now, and `rows` rows behind `_oldest` for each row of the archive."""
         forgotten = looked = 0
         while forgotten < excess and self._late and looked < rows:
             count = min(excess - forgotten, len(self._late), rows - looked)
             forgotten += self._delete(tables.DELETE_RESULT, [heappop(self._late) for _ in range(count)])
             looked += count
-        return forgotten + self._delete(tables.DELETE_RESULT, self._oldest_results(excess - forgotten, rows))
+        while forgotten < excess:
+            oldest = self._archive.oldest
+            passed, is_all = self._oldest_results(excess - forgotten, rows, oldest)
+            forgotten += self._delete(tables.DELETE_RESULT, passed)
+            if oldest is None or not is_all or forgotten == excess:
+                break
+            forgotten += self._archive.forget_oldest(excess - forgotten)
+        return forgotten
 
-    def _oldest_results(self, count: int, rows: int) -> list[int]:
-        """Moves `_oldest` on until it has passed `count` results, or `rows` rows. Returns those it passed."""
+    def _oldest_results(self, count: int, rows: int, last: int | None) -> tuple[list[int], bool]:
+        """Moves `_oldest` on until it has passed `count` results, `rows` rows, or seq `last`. Returns those it passed,
+        and whether that was all up to `last`."""
         passed: list[int] = []
-        if count > 0:
-            for seq, state in self._db.execute(tables.STATES, (self._oldest, rows)).fetchall():
-                self._oldest = seq
-                if state not in ("waiting", *DEAD_LETTERS):
-                    passed.append(seq)
-                    if len(passed) == count:
-                        break
-        return passed
+        states = self._db.execute(tables.STATES, (self._oldest, _ANY if last is None else last, rows)).fetchall()
+        for seq, state in states:
+            self._oldest = seq
+            if state not in ("waiting", *DEAD_LETTERS):
+                passed.append(seq)
+                if len(passed) == count:
+                    break
+        return passed, len(states) < rows and len(passed) < count
 
     def _delete(self, sql: str, seqs: Iterable[int]) -> int:
         """Returns how many there were."""
         return max(0, self._db.executemany(sql, ((seq,) for seq in seqs)).rowcount)
+
+
+_ANY = (1 << 63) - 1
+"""No seq is larger."""

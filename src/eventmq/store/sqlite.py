@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from heapq import merge
+from itertools import islice
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import astuple, replace
@@ -19,10 +22,18 @@ from msgspec.structs import astuple, replace
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
 from eventmq.store import database, lists, sums, tables
+from eventmq.store.archive import Archive
 from eventmq.store.base import Changes, Durability, Ended, Holder, Moved, Page, Record, Requeued, Snapshot, Wanted
 from eventmq.store.database import Database
+from eventmq.store.journal import Journal, Opened, is_plain
 from eventmq.store.past import SqlitePast
 from eventmq.store.retention import Retention
+
+KEPT_ROWS = 4
+"""Looking at a job of the journal or the archive costs about as much as looking at so many rows."""
+
+AGED_S = 5.0
+"""Jobs are retired when the journal has had them so long, or twice as long."""
 
 
 class SqliteStore:
@@ -40,7 +51,10 @@ class SqliteStore:
         self._durability = durability
         self._database = Database(path, durability)
         self._db = self._database.db
-        self._retention = Retention(self._db)
+        self._journal = Journal()
+        self._archive = Archive(self._db)
+        self._retention = Retention(self._db, self._archive)
+        self._mark = self._old_mark = (0.0, 0)
         self.past = SqlitePast(self._database)
 
     # ---- the contract --------------------------------------------------------------------------------
@@ -55,25 +69,36 @@ class SqliteStore:
             jobs = [sums.job_of(row) for row in self._db.execute(tables.HELD)]
             paged = dict(self._db.execute(tables.COUNT_PAGED))
             delayed = dict(self._db.execute(tables.COUNT_DELAYED))
-            self._retention.load(len(jobs) + sum(paged.values()) + sum(delayed.values()))
-            facts = dict(sums.fact_of(row) for row in self._db.execute(tables.FACTS))
-            next_seq = 1 + self._database.number("SELECT ifnull(max(seq), 0) FROM job")
-        return Snapshot(self._database.epoch, next_seq, jobs, paged, delayed, facts)
+            self._replay()
+            kept = self._journal.ended + self._archive.count
+            self._retention.load(len(jobs) + sum(paged.values()) + sum(delayed.values()), kept)
+            facts = dict(sums.checked(row) for row in self._db.execute(tables.FACTS))
+        jobs = sorted(jobs + self._journal.live(), key=attrgetter("seq"))
+        return Snapshot(self._database.epoch, self._journal.last + 1, jobs, paged, delayed, facts)
+
+    def _replay(self) -> None:
+        """What memory knows of the journal and the archive, made anew."""
+        last = max(self._database.number("SELECT ifnull(max(seq), 0) FROM job"), self._archive.load())
+        self._journal = Journal(map(sums.checked, self._db.execute(tables.JOURNAL)), last)
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._database.has_room():
             least = f"less than {database.RESERVE_BYTES >> 20} MiB of disk space free"
             raise StorageFull(f"{self._database.place}: {least}; free some more")
-        with self._database.transaction():
+        with self._turn():
+            touched = _touched(changes)
+            self._make_rows(changes, touched)
             self._write(tables.REQUEUE, changes.requeued, map(self._again, changes.requeued))
-            self._write(tables.ADD, changes.added, map(_row_of_job, changes.added))
+            added = self._journal.add(changes.added, touched)
+            self._write(tables.ADD, added, map(_row_of_job, added))
             self._write(tables.SPILL, changes.spilled, map(_row_of_job, changes.spilled))
             self._write(tables.DELAY, changes.delayed, map(_row_of_job, changes.delayed))
             self._write(tables.MOVE, changes.moved, map(_row_of_move, changes.moved))
             self._write(tables.PAGE_OUT, changes.paged_out, zip(changes.paged_out, strict=True))
             self._write(tables.PUT_OFF, changes.put_off, zip(changes.put_off, strict=True))
             self._write(tables.PAGE_IN, changes.paged_in, zip(changes.paged_in, strict=True))
-            self._write(tables.END, changes.ended, map(_row_of_end, changes.ended))
+            ended = self._journal.end(changes.ended)
+            self._write(tables.END, ended, map(_row_of_end, ended))
             self._write(tables.RELEASE, changes.released, zip(changes.released, strict=True))
             self._write(tables.FORGET, changes.forgotten, changes.forgotten)
             for name, value in changes.facts.items():
@@ -101,11 +126,11 @@ class SqliteStore:
             return [sums.job_of(row) for row in rows]
 
     def find(self, ids: list[str]) -> list[Record]:
-        found: list[Record] = []
         with self._database.trust():
+            found, ids = self._journal.find(ids)
             for some in _filled_up(ids):
                 found += map(sums.record_of, self._db.execute(tables.FIND[len(some)], some).fetchall())
-        return found
+            return found + self._archive.find(ids)
 
     def holders(self, name: str, unique: str) -> list[Holder]:
         with self._database.trust():
@@ -113,11 +138,23 @@ class SqliteStore:
 
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
         with self._database.trust():
-            return lists.browse(self._db, wanted, before, now, rows, limit)
+            page = lists.browse(self._db, wanted, before, now, rows, limit)
+            if wanted.states and not {"waiting", "delayed", "succeeded"}.intersection(wanted.states):
+                return page
+            if wanted.ids is None:
+                most = rows // KEPT_ROWS + 1
+                sources = self._journal.newest(before), self._archive.newest(before)
+                kept = list(islice(merge(*sources, key=lists.seq_of, reverse=True), most))
+                ends = len(kept) < most or kept[-1].job.created < wanted.stop
+            else:
+                kept, ids = self._journal.find(list(wanted.ids))
+                kept, ends = kept + self._archive.find(ids), True
+        last = max(page.before, 0 if ends else kept[-1].job.seq)
+        return lists.joined(page.lines, kept, wanted, range(last, before), now, limit)
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
         try:
-            with self._database.transaction():
+            with self._turn(self._aged(now)):
                 forgotten = self._retention.forget(now, rows, results_max, dead_max)
         except StorageFull:  # deleting needs room in the log; nothing is lost by trying again later
             self._retention.start_over()
@@ -151,6 +188,41 @@ class SqliteStore:
 
     # ---- writing ---------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _turn(self, aged: int = 0) -> Iterator[None]:
+        """One transaction, in which some of the journal is retired first."""
+        journal = self._journal
+        try:
+            with self._database.transaction(journal.turn) as number:
+                first = journal.first
+                kept = journal.retire(number, aged)
+                self._insert([each.opened() for each in kept if not each.end])
+                self._archive.add([each for each in kept if each.end])
+                if journal.first != first:
+                    self._db.execute(tables.JOURNAL_DROP, (journal.first,))
+                yield
+        except StorageFull:
+            with self._database.trust():
+                self._replay()
+            raise
+
+    def _aged(self, now: float) -> int:
+        """Number of a turn that was `AGED_S` ago."""
+        if not 0 <= now - self._mark[0] < AGED_S:
+            self._mark, self._old_mark = (now, self._database.commits), self._mark
+        return self._old_mark[1]
+
+    def _make_rows(self, changes: Changes, touched: set[int]) -> None:
+        """What `changes` do something to becomes an ordinary row, if it is none."""
+        over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
+        left = [each.opened() for each in self._journal.leave(touched)]
+        self._insert(left + self._archive.take({seq for seq, state in over if state == "succeeded"}))
+
+    def _insert(self, kept: Sequence[Opened]) -> None:
+        ends = [end for _, end in kept if end is not None]
+        self._write(tables.ADD, kept, (_row_of_job(job) for job, _ in kept))
+        self._write(tables.END, ends, map(_row_of_end, ends))
+
     def _write(self, sql: str, sized: Sequence[Any], rows: Iterable[Any]) -> None:
         """Runs `sql` for each row; each must meet exactly one row of the table."""
         if sized and (count := self._db.executemany(sql, rows).rowcount) != len(sized):
@@ -170,6 +242,16 @@ class SqliteStore:
             sums.of_retry(0, 0.0, again.settled, job.started),
             sums.of_waiting(again.attempt, 0),
         )
+
+
+def _touched(changes: Changes) -> set[int]:
+    """The jobs that something is done to, but that they succeed."""
+    touched = {end.seq for end in changes.ended if not is_plain(end)}
+    touched.update(changes.paged_out, changes.put_off, changes.paged_in, changes.released)
+    touched.update(each.seq for each in changes.moved)
+    touched.update(each.seq for each in changes.requeued)
+    touched.update(seq for seq, _ in changes.forgotten)
+    return touched
 
 
 def _filled_up(ids: Iterable[str]) -> Iterator[list[str]]:

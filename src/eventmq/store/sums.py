@@ -108,13 +108,5 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The rest of a row whose last field is its sum."""
     *values, found = row
     if found != of(*values):
-        raise Damaged(f"the row {values[0]!r}, {values[1]!r} … is not what was written")
+        raise Damaged(f"the row {values[0]!r}, … is not what was written")
     return tuple(values)
-
-
-def fact_of(row: tuple[str, bytes, int]) -> tuple[str, bytes]:
-    """A fact's name and value."""
-    name, value, found = row
-    if found != of(name, value):
-        raise Damaged(f"the fact {name!r} is not what was written")
-    return name, value

@@ -64,7 +64,28 @@ CREATE TABLE past (
     PRIMARY KEY (series, length_s, start) -- so what a chart shows lies side by side
 ) WITHOUT ROWID;
 CREATE TABLE router (epoch INTEGER NOT NULL, sum INTEGER NOT NULL);
-CREATE TABLE progress (commits INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE journal (                    -- see journal.py
+    n        INTEGER PRIMARY KEY,         -- of the commit
+    turn     BLOB    NOT NULL,
+    sum      INTEGER NOT NULL
+);
+CREATE TABLE archive (                    -- see archive.py
+    n        INTEGER PRIMARY KEY,
+    seq_first INTEGER NOT NULL,           -- of the slice that this is a part of
+    seq_last INTEGER NOT NULL,
+    count    INTEGER NOT NULL,
+    made     TEXT    NOT NULL,            -- what all ids begin with
+    id_min   TEXT    NOT NULL,
+    id_max   TEXT    NOT NULL,
+    expires  REAL    NOT NULL,            -- when the last one does
+    marks    BLOB    NOT NULL,
+    jobs     BLOB    NOT NULL,
+    ends     BLOB    NOT NULL,
+    sum      INTEGER NOT NULL
+);
+CREATE INDEX archive_id ON archive (made, id_max, id_min);
+CREATE INDEX archive_seq ON archive (seq_first);
+CREATE INDEX archive_expires ON archive (expires);
 """
 SHAPE = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
 
@@ -93,6 +114,11 @@ REQUEUE = """UPDATE job SET state = 'waiting', attempt = ?3, created = ?4, settl
 FORGET = "DELETE FROM job WHERE seq = ?1 AND state = ?2 AND ?2 <> 'waiting'"
 SET_FACT = """INSERT INTO fact VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value, sum = excluded.sum"""
+JOURNAL = "SELECT n, turn, sum FROM journal ORDER BY n"
+JOURNAL_SPAN = "SELECT min(n), max(n), count(*) FROM journal"
+JOURNAL_ADD = "INSERT INTO journal VALUES (?, ?, ?)"
+JOURNAL_DROP = "DELETE FROM journal WHERE n < ?"
+ARCHIVE = "SELECT * FROM archive"
 FACTS = "SELECT name, value, sum FROM fact"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
@@ -121,7 +147,7 @@ COUNT_ALL = "SELECT count(*) FROM job"
 # ---- retention ------------------------------------------------------------------------------------------------------
 
 UNSUCCESSFUL = "INDEXED BY job_unsuccessful WHERE state NOT IN ('waiting', 'succeeded') AND state ="
-STATES = "SELECT seq, state FROM job WHERE seq > ? ORDER BY seq LIMIT ?"
+STATES = "SELECT seq, state FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 OLDEST = f"SELECT seq FROM job {UNSUCCESSFUL} ? ORDER BY seq LIMIT ?"
 COUNT_STATE = f"SELECT count(*) FROM job {UNSUCCESSFUL} ?"
 COUNT_EXPIRED = f"SELECT count(*) FROM job {UNSUCCESSFUL} ? AND seq > ? AND seq <= ? AND expires <= ?"

@@ -1,0 +1,186 @@
+"""Jobs that have succeeded and are kept together: some hundred in one row of the table `archive`.
+
+Owns that table. Jobs are in one row if they were made within a quarter of a second of each other, by their ids, and
+expire within a minute; so a row is forgotten as a whole, and few rows can have an id that is looked for. Rows that
+were made at once have the same range of seqs, and those ranges do not overlap otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+from zlib import crc32
+
+from eventmq.protocol.v2 import Job, decode, pack, unpack
+from eventmq.store import sums
+from eventmq.store.base import Ended, Record
+from eventmq.store.journal import Kept, Opened, array_of, record_of
+
+ROW_JOBS = 500
+"""Jobs in one row."""
+
+ROW_BYTES = 256 << 10
+"""Of jobs and ends in one row, about."""
+
+MADE_CHARS = 10
+"""Of an id: the upper 40 of its 48 bits of milliseconds."""
+
+EXPIRES_S = 64.0
+"""Jobs in one row expire within such a stretch of time."""
+
+INSERT = "INSERT INTO archive VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REWRITE = "UPDATE archive SET count = ?, marks = ?, jobs = ?, ends = ?, sum = ? WHERE n = ?"
+DELETE = "DELETE FROM archive WHERE n = ?"
+SPANS = """SELECT n, marks FROM archive INDEXED BY archive_id
+    WHERE made IN (SELECT value FROM json_each(?)) AND id_max >= ? AND id_min <= ?"""
+READ = "SELECT * FROM archive WHERE n = ?"
+READ_SLICE = "SELECT * FROM archive WHERE seq_first = ?"
+SLICES = "SELECT DISTINCT seq_first FROM archive WHERE seq_first <= ? ORDER BY seq_first DESC"
+EXPIRED = "SELECT n, count FROM archive WHERE expires <= ? ORDER BY expires LIMIT ?"
+OLDEST = "SELECT n, seq_last, count FROM archive ORDER BY seq_first, n LIMIT 1"
+COUNT = "SELECT ifnull(sum(count), 0), ifnull(max(seq_last), 0) FROM archive"
+
+
+class Archive:
+    """The table.
+
+    Attributes:
+        count: How many jobs it has.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.count = 0
+
+    def load(self) -> int:
+        """Counts. Returns the largest seq."""
+        self.count, last = self._db.execute(COUNT).fetchone()
+        return int(last)
+
+    # ---- writing ---------------------------------------------------------------------------------------
+
+    def add(self, kept: list[Kept]) -> None:
+        """Keeps jobs that have ended, in order of seq."""
+        for start in range(0, len(kept), ROW_JOBS):
+            some = kept[start : start + ROW_JOBS]
+            for (made, _), together in groupby(sorted(some, key=_kind), _kind):
+                self._insert(made, some[0].seq, some[-1].seq, list(together))
+
+    def _insert(self, made: str, first: int, last: int, kept: list[Kept]) -> None:
+        size, begin = 0, 0
+        for stop, each in enumerate(kept, 1):
+            size += len(each.job) + len(each.end)
+            if size >= ROW_BYTES or stop == len(kept):
+                some, size, begin = kept[begin:stop], 0, stop
+                ids = [each.id for each in some]
+                jobs, ends = array_of([each.job for each in some]), array_of([each.end for each in some])
+                expires = max(each.expires for each in some) + 0.0
+                row = first, last, len(some), made, min(ids), max(ids), expires, _marks(ids), jobs, ends
+                self._db.execute(INSERT, (*row, sums.of(*row)))
+                self.count += len(some)
+
+    def take(self, seqs: set[int]) -> list[Opened]:
+        """Lets go of those of these jobs that are here."""
+        taken: list[Opened] = []
+        while seqs and self.count:
+            first = self._db.execute(SLICES, (max(seqs),)).fetchone()
+            for row in self._db.execute(READ_SLICE, first or (0,)).fetchall():
+                taken += self._without(row, seqs)
+            seqs = {seq for seq in seqs if first and seq < first[0]}
+        return taken
+
+    def _without(self, row: tuple[Any, ...], seqs: set[int]) -> list[Opened]:
+        jobs = _opened(row)
+        left = [(job, end) for job, end in jobs if job.seq not in seqs]
+        if len(left) == len(jobs):
+            return []
+        self.count -= len(jobs) - len(left)
+        number, first, last, _, made, id_min, id_max, expires, *_ = row
+        if left:
+            packed = array_of([pack(job) for job, _ in left]), array_of([pack(end) for _, end in left])
+            marks = _marks([job.id for job, _ in left])
+            found = sums.of(first, last, len(left), made, id_min, id_max, expires, marks, *packed)
+            self._db.execute(REWRITE, (len(left), marks, *packed, found, number))
+        else:
+            self._db.execute(DELETE, (number,))
+        return [(job, end) for job, end in jobs if job.seq in seqs]
+
+    # ---- forgetting ------------------------------------------------------------------------------------
+
+    def forget_expired(self, now: float, jobs: int) -> int:
+        """Forgets rows whose time is over, about so many jobs. Returns how many."""
+        forgotten = 0
+        for number, count in self._db.execute(EXPIRED, (now, jobs // 8 + 1)).fetchall():
+            self._db.execute(DELETE, (number,))
+            self.count -= count
+            forgotten += count
+            if forgotten >= jobs:
+                break
+        return forgotten
+
+    @property
+    def oldest(self) -> int | None:
+        """A seq that all jobs of the oldest row are not behind."""
+        row = self._db.execute(OLDEST).fetchone() if self.count else None
+        return int(row[1]) if row else None
+
+    def forget_oldest(self, jobs: int) -> int:
+        """Forgets so many jobs of the oldest row, or all. Returns how many."""
+        number, _, count = self._db.execute(OLDEST).fetchone()
+        if count <= jobs:
+            self._db.execute(DELETE, (number,))
+            self.count -= count
+            return int(count)
+        row = self._db.execute(READ, (number,)).fetchone()
+        seqs = sorted(job.seq for job, _ in _opened(row))
+        return len(self._without(row, set(seqs[:jobs])))
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def find(self, ids: list[str]) -> list[Record]:
+        """Those of the jobs with these ids that are here."""
+        if not (ids and self.count):
+            return []
+        made = json.dumps(list({id[:MADE_CHARS] for id in ids}))
+        spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
+        if not spans:
+            return []
+        found: list[Record] = []
+        wanted, its_marks = set(ids), set(unpack(_marks(ids)))
+        for number, marks in spans:
+            if not its_marks.isdisjoint(unpack(marks)):
+                opened = _opened(self._db.execute(READ, (number,)).fetchone())
+                found += [record_of(job, end) for job, end in opened if job.id in wanted]
+        return found
+
+    def newest(self, before: int) -> Iterator[Record]:
+        """The jobs below a seq, newest first."""
+        for (first,) in self._db.execute(SLICES, (before - 1,)) if self.count else ():
+            rows = self._db.execute(READ_SLICE, (first,)).fetchall()
+            jobs = sorted((each for row in rows for each in _opened(row)), key=_seq, reverse=True)
+            yield from (record_of(job, end) for job, end in jobs if job.seq < before)
+
+
+def _kind(kept: Kept) -> tuple[str, float]:
+    return kept.id[:MADE_CHARS], min(kept.expires, 1e15) // EXPIRES_S
+
+
+def _seq(opened: Opened) -> int:
+    return opened[0].seq
+
+
+def _marks(ids: list[str]) -> bytes:
+    """Some bits of each id, by which rows that do not have it are passed by unopened."""
+    return pack([crc32(id.encode()) for id in ids])
+
+
+def _opened(row: tuple[Any, ...]) -> list[Opened]:
+    """The jobs of a row."""
+    *_, jobs, ends = sums.checked(row[1:])
+    opened = decode(jobs, list[Job])
+    for job in opened:
+        job.lease = 0
+    return list(zip(opened, decode(ends, list[Ended]), strict=True))

@@ -1,0 +1,258 @@
+"""Jobs that are only in the journal yet: new ones, and those of them that have succeeded since.
+
+One row of the journal is one commit. It says which plain jobs were new, which of them succeeded, and which became
+ordinary rows; so most jobs cost a part of two rows instead of one row and an index entry, written twice. This is what
+the rows of the journal come to, oldest first, kept in memory by seq and by id: what is here is nowhere else, and
+whatever the rows say is here after `replay`.
+
+What is oldest is *retired*: out of the journal into the table `job` if it is live, into the `archive` if it has
+succeeded. That goes in whole turns, a slice at a time, so that no turn waits for it.
+
+Knows no database. It changes with what is being committed; if that fails, it is made anew from the rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventmq.protocol.v2 import Body, Job, decode, pack
+from eventmq.store.base import Ended, Record
+
+JOBS_MAX = 50_000
+"""Jobs in memory, about 500 bytes each; a second of a busy Router's, so that most have ended when they are retired."""
+
+BYTES_MAX = 16 << 20
+"""The same in bytes of jobs and outcomes."""
+
+TURNS_MAX = 1_000
+"""Rows of the journal. They are few pages, and read by a Router that starts."""
+
+SLICE_JOBS = 500
+"""Jobs retired in one turn, unless their turn had more: up to 5 ms, if all are live."""
+
+SLICE_TURNS = 250
+"""Turns retired at once: the fewer there are, the better these fill rows of the archive."""
+
+PLAIN_BYTES = 4 << 10
+"""A job with a larger payload or value is an ordinary row: it would be written twice here, too."""
+
+EARLY_MS, LATE_MS = 1_000, 10_000
+"""How far the time in an id may be ahead of the Router's, and behind. Ids that stray further would widen the ranges of
+ids by which archives are searched."""
+
+
+Opened = tuple[Job, Ended | None]
+"""A job, and how it succeeded if it has."""
+
+
+class Kept(NamedTuple):
+    """A job as it goes from the journal into the archive.
+
+    Attributes:
+        job: msgpack of the `Job`.
+        expires: See `Ended`; 0 while it is live.
+        end: msgpack of the `Ended`, empty while it is live.
+    """
+
+    seq: int
+    id: str
+    job: bytes
+    expires: float
+    end: bytes
+
+    def opened(self) -> Opened:
+        return job_of(self.job), decode(self.end, Ended) if self.end else None
+
+
+class _Turn(Body):
+    """What a row of the journal says."""
+
+    added: list[msgspec.Raw]
+    ended: list[msgspec.Raw]
+    left: list[int]
+
+
+class Journal:
+    """The jobs of the journal's rows.
+
+    Attributes:
+        first: Number of the oldest row that is not retired.
+        last: No job up to this seq is new.
+        ended: How many of the jobs have succeeded.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]] = (), last: int = 0) -> None:
+        """What the rows (number, turn) come to, oldest first; `last` is the largest seq anywhere else."""
+        self.first = 0
+        self.last = last
+        self._jobs: dict[int, tuple[str, bytes]] = {}
+        self._ends: dict[int, tuple[float, bytes]] = {}
+        self._seqs: dict[str, int] = {}
+        self._turns: deque[tuple[int, list[int]]] = deque()
+        self._bytes = 0
+        self._added: list[int] = []
+        self._ended: list[bytes] = []
+        self._left: list[int] = []
+        for number, packed in rows:
+            self.first = self.first or number
+            if packed:
+                self._replay(number, decode(packed, _Turn))
+        self.last = max(last, self.last)
+
+    def _replay(self, number: int, turn: _Turn) -> None:
+        for raw in turn.added:
+            self._keep(decode(raw, Job), bytes(raw))
+        if self._added:
+            self._turns.append((number, self._added))
+        for raw in turn.ended:
+            end = decode(raw, Ended)
+            if end.seq in self._jobs:  # not retired
+                self._keep_end(end, bytes(raw))
+        for seq in turn.left:
+            if seq in self._jobs:
+                self._pop(seq)
+        self._added, self._ended = [], []
+
+    @property
+    def ended(self) -> int:
+        return len(self._ends)
+
+    # ---- one turn --------------------------------------------------------------------------------------
+
+    def leave(self, touched: set[int]) -> list[Kept]:
+        """Lets go of jobs that are to be ordinary rows."""
+        left = [seq for seq in sorted(touched) if seq in self._jobs]
+        self._left += left
+        return [self._pop(seq) for seq in left]
+
+    def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
+        """Takes the new jobs that are plain. Returns the others."""
+        seqs = self._seqs
+        others, created, earliest, latest = [], -1.0, "", ""
+        for job in jobs:
+            if job.created != created:
+                created = job.created
+                earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
+            seq, id = job.seq, job.id
+            is_plain = earliest <= id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES
+            if not is_plain or seq <= self.last or id in seqs or seq in touched:
+                others.append(job)
+                continue
+            self._keep(job, pack(job))
+        return others
+
+    def end(self, ended: list[Ended]) -> list[Ended]:
+        """Takes how jobs of the journal succeeded. Returns the others."""
+        jobs, ends = self._jobs, self._ends
+        others = []
+        for end in ended:
+            seq = end.seq
+            if seq not in jobs or seq in ends:
+                others.append(end)
+                continue
+            packed = pack(end if end.run_s == end.run_s else end._replace(run_s=0.0))  # as SQLite, which has no NaN
+            self._keep_end(end, packed)
+        return others
+
+    def turn(self, number: int) -> bytes:
+        """The row of the journal that says what this turn did; empty if that is nothing."""
+        added, ended, left = self._added, self._ended, self._left
+        if not (added or ended or left):
+            return b""
+        if added:
+            self._turns.append((number, added))
+        self._added, self._ended, self._left = [], [], []
+        return b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + array_of(ended) + pack(left)
+
+    def retire(self, number: int, aged: int = 0) -> list[Kept]:
+        """Lets go of the jobs of some of the oldest turns, if there are too many or these are not behind turn `aged`.
+
+        Args:
+            number: The turn that is being made, which stays.
+            aged: Number of a turn.
+        """
+        is_full = len(self._jobs) > JOBS_MAX or self._bytes > BYTES_MAX or number - self.first > TURNS_MAX
+        if not is_full and not (self._turns and self._turns[0][0] <= aged):
+            return []
+        stop = min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
+        seqs: list[int] = []
+        while self._turns and self._turns[0][0] < stop:
+            if seqs and len(seqs) + len(self._turns[0][1]) > SLICE_JOBS:
+                stop = self._turns[0][0]
+                break
+            seqs += self._turns.popleft()[1]
+        self.first = max(self.first, stop)
+        return [self._pop(seq) for seq in seqs if seq in self._jobs]
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def find(self, ids: list[str]) -> tuple[list[Record], list[str]]:
+        """Those of the jobs with these ids that are here, and the other ids."""
+        seqs = self._seqs
+        others = [id for id in ids if id not in seqs]
+        if len(others) == len(ids):
+            return [], others
+        return [self._record(seqs[id]) for id in dict.fromkeys(ids) if id in seqs], others
+
+    def newest(self, before: int) -> Iterator[Record]:
+        """The jobs below a seq, newest first."""
+        return (self._record(seq) for seq in reversed(self._jobs) if seq < before)
+
+    def live(self) -> list[Job]:
+        """The live ones, by seq."""
+        return [job_of(packed) for seq, (_, packed) in self._jobs.items() if seq not in self._ends]
+
+    def _record(self, seq: int) -> Record:
+        _, end = self._ends.get(seq, _LIVE)
+        return record_of(job_of(self._jobs[seq][1]), decode(end, Ended) if end else None)
+
+    def _keep(self, job: Job, packed: bytes) -> None:
+        seq = job.seq
+        self._jobs[seq], self._seqs[job.id] = (job.id, packed), seq
+        self._bytes += len(packed)
+        self.last = seq
+        self._added.append(seq)
+
+    def _keep_end(self, end: Ended, packed: bytes) -> None:
+        self._ends[end.seq] = end.expires, packed
+        self._bytes += len(packed)
+        self._ended.append(packed)
+
+    def _pop(self, seq: int) -> Kept:
+        id, job = self._jobs.pop(seq)
+        expires, end = self._ends.pop(seq, _LIVE)
+        del self._seqs[id]
+        self._bytes -= len(job) + len(end)
+        return Kept(seq, id, job, expires, end)
+
+
+_LIVE = 0.0, b""
+
+
+def is_plain(end: Ended) -> bool:
+    """Whether the journal may keep this end of a job."""
+    return end.state == "succeeded" and len(end.value) <= PLAIN_BYTES and not (end.failure or end.error)
+
+
+def array_of(packed: list[bytes]) -> bytes:
+    """A msgpack array of what is packed already."""
+    return b"\xdd" + len(packed).to_bytes(4, "big") + b"".join(packed)
+
+
+def job_of(packed: bytes) -> Job:
+    """The job, which is not handed out as far as the store knows."""
+    job = decode(packed, Job)
+    job.lease = 0
+    return job
+
+
+def record_of(job: Job, end: Ended | None) -> Record:
+    """All that is known of a job; ends that the journal keeps have no failure."""
+    if end is None:
+        return Record(job, "waiting", 0.0, 0.0, 0.0, "", b"", b"")
+    job.attempt, job.crashes = end.attempt, end.crashes
+    return Record(job, end.state, end.finished, end.expires, end.run_s, end.worker, end.value, b"")

@@ -1,0 +1,231 @@
+"""The journal and the archive: whoever asks the store is answered as if each job had its own row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from model_store import ModelStore
+
+from eventmq.protocol.v2 import Job
+from eventmq.store import archive, journal
+from eventmq.store.base import Changes, Ended, Moved, Requeued, Wanted
+from eventmq.store.sqlite import AGED_S, SqliteStore
+
+ALL = 1 << 40
+START = 1_700_000_000.0
+SMALL = (
+    (journal, "JOBS_MAX", 12), (journal, "TURNS_MAX", 6), (journal, "SLICE_TURNS", 3), (journal, "SLICE_JOBS", 5),
+    (archive, "ROW_JOBS", 4), (archive, "ROW_BYTES", 600),
+)  # fmt: skip
+"""Bounds that a few turns cross."""
+
+
+def id_of(made: float, seq: int) -> str:
+    """An id as clients make them."""
+    return f"{int(made * 1e3):012x}7{seq:019x}"
+
+
+def job(seq: int, made: float = START, **fields: Any) -> Job:
+    fields = {"created": made, "queue": "default", "payload": b"payload", **fields}
+    return Job(fields.pop("id", id_of(made, seq)), name="tasks.add", seq=seq, **fields)
+
+
+def end(seq: int, expires: float = START + 3_600, **fields: Any) -> Ended:
+    return Ended(seq, "succeeded", START, expires, 1, 0, 0.25, "host-1", b"value", b"")._replace(**fields)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, bound in SMALL:
+        monkeypatch.setattr(module, name, bound)
+
+
+Open = Callable[[], SqliteStore]
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Iterator[Open]:
+    """Opens the store, as a Router does that starts; the one before is killed."""
+    opened: list[SqliteStore] = []
+
+    def open_again() -> SqliteStore:
+        if opened:
+            killed(opened[-1], tmp_path)
+        opened.append(SqliteStore(str(tmp_path / "store.db"), "full"))
+        opened[-1].load()
+        return opened[-1]
+
+    yield open_again
+    opened[-1].close()
+
+
+def killed(store: SqliteStore, folder: Path) -> None:
+    """Leaves the files as kill -9 of the Router does: nothing is copied out of the log."""
+    files = {file: file.read_bytes() for file in folder.iterdir()}
+    store.close()
+    for file, content in files.items():
+        file.write_bytes(content)
+
+
+def settle(store: SqliteStore, now: float = START) -> None:
+    """Lets everything be retired."""
+    for n in range(2, 200):
+        store.forget(now + n * AGED_S, 1, ALL, ALL)
+
+
+def places(store: SqliteStore) -> tuple[int, int, int]:
+    """Jobs in the journal, in rows, in the archive."""
+    return len(store._journal._jobs), store._database.number("SELECT count(*) FROM job"), store._archive.count
+
+
+def listed(store: SqliteStore, rows: int = 1_000, limit: int = 1_000, **wanted: Any) -> list[int]:
+    """The seqs of all pages of a list."""
+    found, before = [], ALL
+    while before:
+        page = store.browse(Wanted(**wanted), before, START, rows, limit)
+        assert page.before < before
+        assert len(page.lines) <= limit
+        found += [line.seq for line in page.lines]
+        before = page.before
+    return found
+
+
+# ---- any history ----------------------------------------------------------------------------------------
+
+
+class History:
+    """Tells a file and the model the same, and asks them the same."""
+
+    def __init__(self, folder: Path, rng: Random) -> None:
+        self.folder, self.rng = folder, rng
+        self.model = ModelStore()
+        self.file = SqliteStore(str(folder / "store.db"), "none")
+        self.now = START
+        self.ids: dict[int, str] = {}
+        self.seq = 0
+        self.load()
+
+    def load(self) -> None:
+        old, new = self.file.load(), self.model.load()
+        assert old._replace(next_seq=0) == new._replace(next_seq=0)
+        assert old.next_seq >= new.next_seq
+
+    def restart(self) -> None:
+        if self.rng.random() < 0.5:
+            self.file.close()
+        else:
+            killed(self.file, self.folder)
+        self.file = SqliteStore(str(self.folder / "store.db"), "none")
+        self.load()
+
+    def new(self) -> Job:
+        self.seq += self.rng.choice((1, 1, 1, 3))
+        made = self.now - self.rng.choice((0, 0, 0, 0, 0.3, 5, 3_600, -1_000))
+        fields: dict[str, Any] = {"id": f"odd-{self.seq}"} if self.rng.random() < 0.1 else {"id": id_of(made, self.seq)}
+        fields["unique"] = self.rng.choice(("", "", "", "", "key"))
+        fields["payload"] = bytes(self.rng.choice((5, 5, 100, 5_000)))
+        fields["due"] = self.rng.choice((0.0, 0.0, self.now + 5))
+        self.ids[self.seq] = fields["id"]
+        return job(self.seq, self.now, lease=self.seq, queue=self.rng.choice("ab"), **fields)
+
+    def some(self, seqs: list[int], share: float = 0.5) -> list[int]:
+        return [seq for seq in seqs if self.rng.random() < share]
+
+    def turn(self) -> None:
+        """Mostly new jobs and such that succeed; sometimes something else."""
+        rng, changes = self.rng, Changes()
+        changes.added = [self.new() for _ in range(rng.choice((0, 1, 2, 5)))]
+        if rng.random() < 0.2:
+            changes.spilled, changes.delayed = [self.new()], [self.new()]
+        ids = [*self.ids.values()]
+        live = [record.job.seq for record in self.model.find(ids) if record.state == "waiting"]
+        live += [job.seq for job in changes.added + changes.spilled]
+        for seq in self.some(live, rng.choice((0.1, 0.5, 0.9))):
+            state = rng.choice(("succeeded",) * 9 + ("dead", "expired"))
+            error = "" if state == "succeeded" else "E: no"
+            expires = self.now + rng.choice((60, 60, 60, 600))
+            run_s = rng.choice((0.5, float("nan")))
+            changes.ended.append(end(seq, expires, state=state, error=error, attempt=2, run_s=run_s))
+        if rng.random() < 0.2:
+            touched = self.some(live, 0.2)
+            changes.moved = [Moved(seq, 2, 1, 1, self.now, b"why", 7, "E: last") for seq in touched[::2]]
+            rng.choice((changes.paged_out, changes.put_off, changes.paged_in)).extend(touched)
+        ended = [end.seq for end in changes.ended]
+        changes.released = self.some(ended) if rng.random() < 0.1 else []
+        if rng.random() < 0.15:
+            over = [(record.job.seq, record.state) for record in self.model.find(ids) if record.state != "waiting"]
+            for seq, state in rng.sample(over, min(len(over), 4)):
+                if rng.random() < 0.5:
+                    changes.requeued.append(Requeued(seq, state, 3, self.now, 8))
+                else:
+                    changes.forgotten.append((seq, state))
+        self.file.apply(changes)
+        normal = [end._replace(run_s=0.0) if end.run_s != end.run_s else end for end in changes.ended]
+        changes.ended = normal
+        self.model.apply(changes)
+
+    def forget(self) -> None:
+        self.now += self.rng.choice((0.1, 1, 10))
+        keep = self.rng.choice((ALL, ALL, 20))
+        before = self.model.info()["results"]
+        forgotten = self.file.forget(self.now, 8, keep, ALL)
+        known = self.model.find([*self.ids.values()])
+        left = {record.job.id for record in self.file.find([*self.ids.values()])}
+        gone = [record for record in known if record.job.id not in left]
+        early = [record for record in gone if record.expires > self.now]
+        assert len(gone) == forgotten
+        assert all(record.state != "waiting" for record in gone)
+        assert not early or before - forgotten >= keep
+        self.model.apply(Changes(forgotten=[(record.job.seq, record.state) for record in gone]))
+        for record in gone:
+            del self.ids[record.job.seq]
+
+    def compare(self) -> None:
+        ids = [*self.ids.values(), "unknown", id_of(self.now, 0)]
+        file, model = ({record.job.id: record for record in store.find(ids)} for store in (self.file, self.model))
+        assert file == model
+        for name in ("results", "dead"):
+            assert self.file.info()[name] == self.model.info()[name]
+        for queue in "ab":
+            assert self.file.page(queue, (-101, 0), 1000) == self.model.page(queue, (-101, 0), 1000)
+        assert self.file.due((0.0, 0), 1000) == self.model.due((0.0, 0), 1000)
+        assert self.file.holders("tasks.add", "key") == self.model.holders("tasks.add", "key")
+        for state, rows, limit in (
+            ("", 3, 50),
+            ("succeeded", 50, 3),
+            ("waiting", 9, 9),
+            ("delayed", 50, 50),
+            ("expired", 9, 9),
+        ):
+            wanted, lines, before = Wanted((state,) if state else (), "ab"[rows % 2]), [], ALL
+            while before:
+                page = self.file.browse(wanted, before, self.now, rows, limit)
+                lines += page.lines
+                before = page.before
+            assert lines == self.model.browse(wanted, ALL, self.now, ALL, ALL).lines
+        count = self.file._database.number("SELECT ifnull(sum(count), 0) FROM archive")
+        assert self.file._archive.count == count
+        some = Wanted(ids=tuple(self.rng.sample(ids, len(ids) // 2)))
+        assert self.file.browse(some, ALL, self.now, 1, 1_000) == self.model.browse(some, ALL, self.now, 1, 1_000)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_history_reads_as_if_each_job_had_its_row(tmp_path: Path, small: None, seed: int, thorough: bool) -> None:
+    history = History(tmp_path, Random(seed))
+    seen = [0, 0, 0]
+    for _ in range(2_000 if thorough else 100):
+        step = history.rng.choices((history.turn, history.forget, history.restart), (8, 2, 1))[0]
+        step()
+        history.compare()
+        seen = [max(pair) for pair in zip(seen, places(history.file), strict=True)]
+    assert min(seen) > 5
+    history.now += 10_000
+    for _ in range(100):
+        history.now += AGED_S
+        history.forget()
+    assert history.model.info()["results"] == 0
+    history.file.close()
