@@ -16,7 +16,7 @@ import click
 import pytest
 
 from eventmq.cli.main import eventmq
-from eventmq.cli.system import scratch_addresses
+from eventmq.cli.system import scratch_addresses, web_address
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SECTION = README[README.index("## Five minutes") : README.index("## Promises")]
@@ -31,7 +31,7 @@ Start = Callable[[str], subprocess.Popen[str]]
 def environ(tmp_path: Path) -> dict[str, str]:
     """A folder with the README's `tasks.py`, and an environment in which the default ports are free ones."""
     (tmp_path / "tasks.py").write_text(PYTHON[0])
-    addresses = scratch_addresses()
+    addresses = scratch_addresses() | web_address("http://127.0.0.1:*")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("EVENTMQ_", "EMQ_"))}
     ours = {f"EVENTMQ_{name.upper()}": at for name, at in addresses.items()}
     ours["EVENTMQ_WORKER_ADDR"] = addresses["backend_addr"]

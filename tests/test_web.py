@@ -88,6 +88,14 @@ def test_jobs_are_exported_as_json_lines(site: Site) -> None:
     assert [json.loads(line)["state"] for line in answer.text.splitlines()] == ["dead"] * 3
 
 
+def test_exports_are_few_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmq.web.app.EXPORTS_MAX", 1)
+    assert [site.get("/jobs.jsonl").status_code for _ in range(3)] == [200] * 3
+    site.dashboard.exporting = 1
+    assert site.get("/jobs.jsonl").status_code == 503
+    assert site.get("/jobs.jsonl", params={"q": "state:done"}).status_code == 400
+
+
 # ---- bounds ----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +28,13 @@ from eventmq.errors import BrokerUnavailable, EventMQError
 from eventmq.limits import ID_CHARS_MAX
 from eventmq.monitoring.pages import of_router
 from eventmq.net import address
+from eventmq.protocol.administration import Selection
 from eventmq.settings import Settings
 from eventmq.web import acts, jobs, pages, show
 from eventmq.web.ask import Ask, Missing, Wrong
 from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
-from eventmq.web.limits import BODY_BYTES_MAX, ROWS
+from eventmq.web.limits import BODY_BYTES_MAX, EXPORTS_MAX, ROWS
 from eventmq.web.lines import Lines
 from eventmq.web.live import Live
 
@@ -95,6 +96,9 @@ ROUTES: tuple[Shows | Does, ...] = (
 PUBLIC = frozenset({"/livez", "/healthz", "/readyz"})
 """For whoever asks: they say whether we live, and no more."""
 
+CHANGES = ("jobs", "counts", "queues", "schedules", "schedulers", "managers", "expected_managers", "problems")
+"""What of STATUS makes pages fetch themselves again."""
+
 STATUS_OF: dict[type[Exception], int] = {BrokerUnavailable: 503, Missing: 404, Wrong: 400, acts.Forbidden: 403}
 
 
@@ -106,6 +110,7 @@ class Dashboard:
         self.connect = connect
         self.lines = Lines(share)
         self.bulk = Bulk(connect)
+        self.exporting = 0
         self.live = Live(self._look)
         self.tokens = Tokens()
         self.monitoring = of_router(address.reachable(settings.administrative_addr))
@@ -207,9 +212,8 @@ class Dashboard:
 
     def events(self, request: Request) -> Response:
         """The event stream of a page: of the job `job`, of the act `act`, or of all."""
-        topic = next(
-            (f"{what}:{request.query_params[what]}" for what in ("job", "act") if what in request.query_params), ""
-        )
+        given = request.query_params
+        topic = next((f"{what}:{given[what]}" for what in ("job", "act") if what in given), "")
         if self.live.full or len(topic) > ID_CHARS_MAX + 4:
             return PlainTextResponse("too many watch, or what they watch is none\n", 503)
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
@@ -225,9 +229,7 @@ class Dashboard:
                 if what == "job":
                     return admin.job(id)
                 status = admin.ask("STATUS")
-                return [
-                    status[name] for name in ("jobs", "counts", "queues", "schedules", "managers", "expected_managers")
-                ]
+                return [status[name] for name in CHANGES]
         except EventMQError as error:
             return str(error)
 
@@ -235,10 +237,19 @@ class Dashboard:
         """What the query box selects, as JSON lines."""
         given = {name: request.query_params.getlist(name) for name in request.query_params}
         status, selection = self._attempt(request, "viewer", given, jobs.selection_of)
+        if status == 200 and self.exporting >= EXPORTS_MAX:
+            status, selection = 503, {"error": f"{EXPORTS_MAX} exports are going on; wait for one of them to end"}
         if status != 200:
             return Response(msgspec.json.encode(selection), status, media_type="application/json")
         headers = {"Content-Disposition": 'attachment; filename="jobs.jsonl"'}
-        return StreamingResponse(jobs.lines(self.connect, selection), 200, headers, "application/jsonl")
+        return StreamingResponse(self._exported(selection), 200, headers, "application/jsonl")
+
+    def _exported(self, selection: Selection) -> Iterator[bytes]:
+        self.exporting += 1
+        try:
+            yield from jobs.lines(self.connect, selection)
+        finally:
+            self.exporting -= 1
 
     def health(self, request: Request) -> Response:
         """What monitoring systems read; /metrics is for who may look only."""

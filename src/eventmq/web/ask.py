@@ -6,8 +6,7 @@ A view is a function of this and returns plain data; it knows nothing of HTTP or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError
@@ -43,7 +42,6 @@ class Ask:
     settings: Settings
     bulk: Bulk
     role: str = "admin"
-    cache: dict[str, Any] = field(default_factory=dict)
 
     def text(self, name: str, chars_max: int = NAME_CHARS_MAX, needed: bool = False) -> str:
         """A text; empty if it is not given.

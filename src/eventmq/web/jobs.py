@@ -16,7 +16,7 @@ from eventmq.limits import ID_CHARS_MAX, NEWEST
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.web import charts
 from eventmq.web.ask import Ask, Missing, Wrong
-from eventmq.web.bulk import KINDS, Act
+from eventmq.web.bulk import Act
 from eventmq.web.limits import QUERY_CHARS_MAX, ROWS, SEARCH_S
 from eventmq.web.pages import Page
 from eventmq.web.redaction import Redaction
@@ -166,17 +166,15 @@ def _steps(told: dict[str, Any], now: float) -> list[Step]:
 
 
 class ShownAct(Page, frozen=True):
-    """An act on many jobs, as far as it is."""
+    """An act on many jobs, as far as it is: the fields of `bulk.Act` that concern people."""
 
     id: str
     do: str
-    verb: str
     words: str
     phase: str
     jobs: int
     done: int
     error: str
-    role: str
 
 
 def act(ask: Ask) -> ShownAct:
@@ -186,10 +184,7 @@ def act(ask: Ask) -> ShownAct:
         Missing: There is none.
     """
     found = find_act(ask)
-    kind = KINDS[found.do]
-    return ShownAct(
-        found.id, found.do, kind.verb, found.words, found.phase, found.jobs, found.done, found.error, kind.role
-    )
+    return ShownAct(*(getattr(found, name) for name in ShownAct.__struct_fields__))
 
 
 def find_act(ask: Ask) -> Act:

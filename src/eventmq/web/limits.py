@@ -41,6 +41,9 @@ ACTS_MAX = 50
 ACTS_RUNNING_MAX = 4
 """Acts that run at a time: each keeps a thread, and the Router, busy."""
 
+EXPORTS_MAX = 4
+"""Exports at a time: each keeps the Router answering page after page."""
+
 CONNECTIONS_MAX = 1_000
 """Requests and streams under way at a time; more are turned away."""
 

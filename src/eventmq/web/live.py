@@ -23,8 +23,22 @@ BEAT_S = 15.0
 """A comment this often shows a proxy, and us, that the other side is still there."""
 
 
+class Watcher:
+    """A page that is watched: its topic, how that was when the page was told last, and notes that it has not read."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.seen = b""
+        self.notes: asyncio.Queue[str] = asyncio.Queue(STREAM_NOTES_MAX)
+
+    def tell(self, event: str) -> None:
+        """A note, unless there are too many."""
+        if not self.notes.full():
+            self.notes.put_nowait(f"event: {event}\ndata:\n\n")
+
+
 class Live:
-    """Who watches what.
+    """Who watches what. A page is told once when it begins: something may have changed since it was made.
 
     Args:
         look: Asks about one topic.
@@ -34,59 +48,48 @@ class Live:
     def __init__(self, look: Look, in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread) -> None:
         self._look = look
         self._in_thread = in_thread
-        self._watching: dict[asyncio.Queue[str], str] = {}
-        self._seen: dict[str, bytes] = {}
+        self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
-        self.closed = False
+        self._closed = False
 
     @property
     def full(self) -> bool:
         """Whether nobody more may watch."""
-        return self.closed or len(self._watching) >= STREAMS_MAX
+        return self._closed or len(self._watchers) >= STREAMS_MAX
 
     async def stream(self, topic: str) -> AsyncGenerator[str, None]:
         """The event stream of one page."""
-        notes: asyncio.Queue[str] = asyncio.Queue(STREAM_NOTES_MAX)
-        self._watching[notes] = topic
+        watcher = Watcher(topic)
+        self._watchers.add(watcher)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._poll())
         try:
             yield "retry: 1000\n\n"
-            while not self.closed:
+            while not self._closed:
                 try:
-                    yield await asyncio.wait_for(notes.get(), BEAT_S)
+                    yield await asyncio.wait_for(watcher.notes.get(), BEAT_S)
                 except TimeoutError:
                     yield ": still here\n\n"
         finally:
-            self._watching.pop(notes, None)
+            self._watchers.discard(watcher)
 
     def close(self) -> None:
         """Ends all streams. From the loop's thread."""
-        self.closed = True
-        for notes in self._watching:
-            _put(notes, "event: closed\ndata:\n\n")
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.tell("closed")
         if self._task is not None:
             self._task.cancel()
 
     async def _poll(self) -> None:
-        while self._watching:
-            for topic in set(self._watching.values()):
+        while self._watchers:
+            for topic in {watcher.topic for watcher in self._watchers}:
                 seen = await self._in_thread(self._digest, topic)
-                if self._seen.get(topic) not in (None, seen):
-                    self._tell(topic)
-                self._seen[topic] = seen
+                for watcher in self._watchers:
+                    if watcher.topic == topic and watcher.seen != seen:
+                        watcher.seen = seen
+                        watcher.tell("changed")
             await asyncio.sleep(PACE_S)
-            self._seen = {topic: seen for topic, seen in self._seen.items() if topic in self._watching.values()}
-
-    def _tell(self, topic: str) -> None:
-        for notes, watched in self._watching.items():
-            if watched == topic:
-                _put(notes, "event: changed\ndata:\n\n")
 
     def _digest(self, topic: str) -> bytes:
         return hashlib.sha256(msgspec.json.encode(self._look(topic))).digest()
-
-
-def _put(notes: asyncio.Queue[str], note: str) -> None:
-    if not notes.full():
-        notes.put_nowait(note)

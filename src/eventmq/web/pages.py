@@ -149,47 +149,25 @@ def queue(ask: Ask) -> Queue:
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """A job manager and what it runs."""
+    """A job manager, as the Router tells of it, and what it runs."""
 
-    name: str
-    about: dict[str, Any]
-    wire: str
-    queues: list[tuple[int, str]]
-    running: int
-    free_slots: int
-    finished: int
-    silent_s: float
-    draining: bool
+    manager: dict[str, Any]
     jobs: list[ListedJob]
 
 
 class Workers(Page, frozen=True):
-    """All job managers."""
+    """All job managers, and those that a restarted Router waits for."""
 
     workers: list[Worker]
     expected: list[str]
 
 
 def workers(ask: Ask) -> Workers:
-    """The job managers that are connected, and those that a restarted Router waits for."""
+    """The job managers, by name."""
     running = ask.admin.page(Selection(states=["running"])).jobs
-    told = ask.admin.ask("WORKERS")["connected_workers"].values()
-    rows = [
-        Worker(
-            each["name"],
-            each["about"],
-            each["wire"],
-            each["queues"],
-            each["running"],
-            each["available_slots"],
-            each["finished"],
-            each["silent_s"],
-            each["draining"],
-            [job for job in running if job["worker"] == each["name"]],
-        )
-        for each in told
-    ]
-    return Workers(sorted(rows, key=lambda row: row.name), ask.admin.ask("STATUS")["expected_managers"])
+    told = sorted(ask.admin.ask("WORKERS")["connected_workers"].values(), key=lambda each: str(each["name"]))
+    rows = [Worker(each, [job for job in running if job["worker"] == each["name"]]) for each in told]
+    return Workers(rows, ask.admin.ask("STATUS")["expected_managers"])
 
 
 # ---- schedules -------------------------------------------------------------------------------------------
@@ -224,9 +202,8 @@ def _schedule(told: dict[str, Any], now: float) -> ShownSchedule:
     behind = max(told["last"], now - rule.grace_s) if told["runs"] else told["last"]
     coming = [] if told["paused"] else [*islice(dues.times(rule, told["anchor"], behind), NEXT_RUNS)]
     place = zone(rule.tz) if rule.cron else UTC
-    return ShownSchedule(
-        told, words(rule), [datetime.fromtimestamp(due, place).isoformat(" ", "seconds") for due in coming]
-    )
+    times = [datetime.fromtimestamp(due, place).isoformat(" ", "seconds") for due in coming]
+    return ShownSchedule(told, words(rule), times)
 
 
 # ---- what went wrong, and how long it takes --------------------------------------------------------------

@@ -32,6 +32,7 @@ function refresh() {
 
 $("#stream").addEventListener("changed", refresh);
 setInterval(() => { if (missed) refresh(); }, 250);
+setInterval(refresh, 10000); // ages grow, even if nothing changes
 live.addEventListener("htmx:finally:request", () => { due = performance.now() + REST * (performance.now() - began); });
 document.addEventListener("htmx:sse:error", () => { $("#stale").hidden = false; });
 document.addEventListener("htmx:sse:after:connection", () => {
