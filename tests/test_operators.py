@@ -650,6 +650,14 @@ def test_what_was_said_about_queues_is_in_status_and_in_the_log(world: World) ->
     ]
 
 
+def test_queues_come_in_pages_by_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_JOBS_MAX", 2)
+    world.enqueue(*(job(f"j{n}", queue=f"q{n}") for n in (3, 1, 4)))
+    ask(world, "PAUSE", queue="q2")
+    pages = [list(ask(world, "QUEUES", after=after)) for after in ("", "q2", "q4")]
+    assert pages == [["q1", "q2"], ["q3", "q4"], []]
+
+
 def test_rules_for_too_many_queues_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUEUES_MAX", 2)
     for queue in ("a", "b", "a"):

@@ -142,7 +142,15 @@ class OperatorProcess:
         selection = self._selection("waiting", "delayed", "running", *ENDED)
         if self._rng.random() < 0.2:
             selection["states"] = []
-        self._wanted.append(self._rng.choice(((b"JOBS", selection), (b"COUNT", selection), (b"QUEUES", {}))))
+        questions: tuple[tuple[bytes, Params], ...] = (
+            (b"JOBS", selection),
+            (b"COUNT", selection),
+            (b"WHY", {"id": self._ids()[0]}),
+            (b"EVENTS", {"after": 0}),
+            (b"PROBLEMS", {}),
+            (b"QUEUES", {}),
+        )
+        self._wanted.append(self._rng.choice(questions))
 
     # ---- the conversation ----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ RULES: dict[bytes, dict[str, Any]] = {
 }
 """What each of these says about a queue; LIMIT says what its params say."""
 
-ACTS = {b"REQUEUE", b"PURGE", b"CANCEL", b"JOBS", b"COUNT", b"QUEUES", b"LIMIT", *RULES}
+ACTS = {b"REQUEUE", b"PURGE", b"CANCEL", b"JOBS", b"COUNT", b"WHY", b"EVENTS", b"PROBLEMS", b"QUEUES", b"LIMIT", *RULES}
 
 
 class Asked(NamedTuple):
@@ -134,6 +134,9 @@ class Orders:
                     del said[queue]
             case b"JOBS":
                 self._judge_list(router, asked, answer)
+            case b"PROBLEMS":
+                if stalled := [each for each in answer if each["key"] == "stalled"]:
+                    raise Violation(f"nothing moves: {stalled}")
             case b"CANCEL":
                 ended = {id: self.disk.record(id) for id in answer["told"]}
                 wrong = [id for id, each in ended.items() if each is not None and each.state not in lifecycle.TERMINAL]

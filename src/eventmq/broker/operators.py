@@ -8,6 +8,7 @@ whoever asks may stop, go on after a restart, or ask the same again.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -22,7 +23,17 @@ from eventmq.broker.selections import LIVE, Selections, listed
 from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import Bound, OneJob, OneQueue, Params, Rerun, Schedules, Selection, params_of
+from eventmq.protocol.administration import (
+    Bound,
+    OneJob,
+    OneQueue,
+    Params,
+    Queues,
+    Rerun,
+    Schedules,
+    Selection,
+    params_of,
+)
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line
 
@@ -191,11 +202,12 @@ class Operators(Selections):
         self.note("warning", f"{text}: {queue}", f"an operator: queue {queue!r} is {text}")
         return self._queue(queue, Counter(job.queue for job, _, _ in self.ledger.leases.values()))
 
-    def show_queues(self) -> dict[str, Any]:
-        """All queues: what waits, what runs, who serves them, what was said about them."""
+    def show_queues(self, page: Queues) -> dict[str, Any]:
+        """One page of the queues: what waits, what runs, who serves them, what was said about them."""
         running = Counter(job.queue for job, _, _ in self.ledger.leases.values())
         names = {*self.ledger.backlogs, *self.pool.serving, *self.ledger.rules.by_queue}
-        return {name: self._queue(name, running) for name in sorted(names)}
+        some = heapq.nsmallest(limits.LIST_JOBS_MAX, (name for name in names if name > page.after))
+        return {name: self._queue(name, running) for name in some}
 
     def _queue(self, name: str, running: Counter[str]) -> dict[str, Any]:
         backlog = self.ledger.backlogs.get(name)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
+from operator import methodcaller
 from typing import Any, Concatenate
 
 from eventmq.cli.ending import OK
@@ -26,9 +27,9 @@ def answer(what: str, administrative_addr: str, timeout_s: float, form: str = "t
         BrokerUnavailable: Nobody listens there.
         TimeoutError: Somebody does, but did not answer in time.
     """
-    command, told = QUESTIONS[what]
+    ask, told = QUESTIONS[what]
     with connected(administrative_addr, timeout_s) as admin:
-        return tell(told(admin.ask(command)), form)
+        return tell(told(ask(admin)), form)
 
 
 Question = Callable[Concatenate[Admin, ...], Told]
@@ -202,11 +203,11 @@ def _shutdown(told: Any) -> Told:
     return Told(told, text="The Router finishes what is on its way, and ends.")
 
 
-QUESTIONS: dict[str, tuple[str, Callable[[Any], Told]]] = {
-    "status": ("STATUS", _status),
-    "workers": ("WORKERS", _workers),
-    "queues": ("QUEUES", queues),
-    "schedulers": ("SCHEDULERS", _schedulers),
-    "shutdown": ("DISCONNECT", _shutdown),
+QUESTIONS: dict[str, tuple[Callable[[Admin], Any], Callable[[Any], Told]]] = {
+    "status": (methodcaller("ask", "STATUS"), _status),
+    "workers": (methodcaller("ask", "WORKERS"), _workers),
+    "queues": (methodcaller("queues"), queues),
+    "schedulers": (methodcaller("ask", "SCHEDULERS"), _schedulers),
+    "shutdown": (methodcaller("ask", "DISCONNECT"), _shutdown),
 }
-"""What may be asked: a command of the administrative socket, and what is made of its answer."""
+"""What may be asked: how, and what is made of the answer."""

@@ -211,8 +211,12 @@ class Admin(Charts):
 
     def queues(self) -> dict[str, ShownQueue]:
         """All queues by name."""
-        answer: dict[str, ShownQueue] = self.ask("QUEUES")
-        return answer
+        found: dict[str, ShownQueue] = {}
+        while page := self.ask("QUEUES", after=max(found, default="")):
+            found |= page
+            if len(page) < LIST_JOBS_MAX:
+                break
+        return found
 
     def pause(self, queue: str) -> ShownQueue:
         """Nothing of the queue is handed out until it is resumed, not even after a restart; what runs goes on."""

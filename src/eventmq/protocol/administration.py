@@ -112,6 +112,12 @@ class OneQueue(Params):
     queue: Annotated[Name, Meta(min_length=1)]
 
 
+class Queues(Params):
+    """Queues in order of their names, those behind `after`."""
+
+    after: Name = ""
+
+
 class Bound(OneQueue):
     """How many jobs may wait in a queue; nil = as the setting `queue_jobs_max` says."""
 
