@@ -74,7 +74,7 @@ def _sending(tracer: Tracer, jobs: list[v2.Job], broker_addr: str) -> Iterator[N
         links.append(Link(span.get_span_context()))
     with _span(tracer, "send", SpanKind.CLIENT if each else SpanKind.PRODUCER, jobs, links) as span:
         place = address.parse(broker_addr)
-        span.set_attributes({"server.address": place.host, "server.port": place.port})
+        span.set_attributes({"server.address": place.host} | ({"server.port": place.port} if place.port else {}))
         for job in () if each else jobs:
             inject(job)
         try:
