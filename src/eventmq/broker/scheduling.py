@@ -188,7 +188,8 @@ class Scheduling(Core):
                 news.setdefault(entry.holder, ([], []))[0].append(entry)
         for peer, (given, taken) in news.items():
             self._give(peer, given, taken)
-        self._tell_alarms(self.schedules.take_alarms())
+        if alarms := self.schedules.take_alarms():
+            self._tell_alarms(alarms)
 
     def _tell_alarms(self, entries: list[Entry]) -> None:
         for level, overdue, text in (("warning", True, "overdue"), ("info", False, "not overdue any more")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Sequence
+from itertools import islice
 
 from eventmq import limits
 from eventmq.protocol.v2 import Job
@@ -40,15 +41,21 @@ class Backlog:
             self.jobs.extendleft(reversed(jobs))
 
     def take_while(self, fits: Callable[[Job], bool], room: int) -> list[Job]:
-        """The first jobs while they fit, at most `room`, and about `BATCH_BYTES`."""
-        jobs, size = self.jobs, 0
-        taken: list[Job] = []
-        while jobs and len(taken) < room and size < limits.BATCH_BYTES and fits(jobs[0]):
-            job = jobs.popleft()
+        """The first jobs while they fit, at most `room`, and about `BATCH_BYTES`. Whether one fits depends on its name
+        and options."""
+        size = count = 0
+        name, options = "", b""
+        for job in islice(self.jobs, max(0, room)):
+            if size >= limits.BATCH_BYTES:
+                break
+            if job.name != name or job.options != options:
+                if not fits(job):
+                    break
+                name, options = job.name, job.options
             size += len(job.payload)
-            taken.append(job)
-        self._gone += len(taken)
-        return taken
+            count += 1
+        self._gone += count
+        return [self.jobs.popleft() for _ in range(count)]
 
     def take_first(self) -> list[Job]:
         """The first job, if there is one."""
