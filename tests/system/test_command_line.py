@@ -456,6 +456,8 @@ def test_words_and_names_are_completed(line: Line, monkeypatch: pytest.MonkeyPat
     assert completed("job", "list", "state:dead,l") == ["state:dead,lost"]
     assert completed("job", "requeue", "queue:de") == ["queue:default"]
     assert completed("job", "list", "error:x") == []
+    assert completed("job", "list", "state", ":", "de") == ["delayed", "dead"], "as bash splits it"
+    assert ":dead" in completed("job", "list", "queue:x", "state", ":")
     monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "tcp://127.0.0.1:1")
     assert completed("queue", "pause", "d") == []
     monkeypatch.setenv("EVENTMQ_ADMINISTRATIVE_ADDR", "nonsense")

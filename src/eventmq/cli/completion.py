@@ -58,16 +58,25 @@ def _ask(context: click.Context, question: Question) -> Iterable[str]:
 
 
 def words(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Completes a word of the query language: its field, and behind that states and names."""
+    """Completes a word of the query language: its field, and behind that states and names. For bash a colon is a word
+    of its own."""
     from eventmq.client.query import WORDS
 
+    before = ["", "", *(context.params.get("words") or ())]
+    if incomplete == ":":
+        return [f":{each}" for each in _values(context, parameter, before[-1], "")]
+    if before[-1] == ":":
+        return _values(context, parameter, before[-2], incomplete)
     field, colon, value = incomplete.partition(":")
-    if not colon:
-        return [f"{each}:" for each in WORDS if each.startswith(field) and not each.endswith(".")]
+    if colon:
+        return [f"{field}:{each}" for each in _values(context, parameter, field, value)]
+    return [f"{each}:" for each in WORDS if each.startswith(field) and not each.endswith(".")]
+
+
+def _values(context: click.Context, parameter: click.Parameter, field: str, value: str) -> list[str]:
     known = OF_WORDS.get(field)
     *before, last = value.split(",")
-    found = known(context, parameter, last) if known is not None else []
-    return [f"{field}:{','.join([*before, each])}" for each in found]
+    return [",".join([*before, each]) for each in (known(context, parameter, last) if known else ())]
 
 
 def _states(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
