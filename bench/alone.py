@@ -20,21 +20,25 @@ CALL = calls.pack_call((), {})
 VALUE = v2.pack(None)
 BATCH_JOBS = 500
 TURN_S = 0.001
+WALL = 1_790_000_000.0
 
 _numbers = count(1)
 
 
 def jobs(many: int, queues: Sequence[str] = ("default",), payload: bytes = CALL, **fields: int) -> list[v2.Job]:
-    """New jobs, over the queues in turn; their ids are in order of time, as a client's are."""
-    numbers = [next(_numbers) for _ in range(many)]
-    return [v2.Job(f"{n:032x}", queues[n % len(queues)], "noop.noop", payload, **fields) for n in numbers]
+    """New jobs, over the queues in turn; their ids begin with the time of `Alone`'s clock, as a client's do."""
+    made = []
+    for n in (next(_numbers) for _ in range(many)):
+        id = f"{int(1e3 * WALL) + n // BATCH_JOBS:012x}{n:020x}"
+        made.append(v2.Job(id, queues[n % len(queues)], "noop.noop", payload, **fields))
+    return made
 
 
 class Alone:
     """The Router and its clock."""
 
     def __init__(self, store: Store) -> None:
-        self.now, self.wall = 1_000.0, 1_790_000_000.0
+        self.now, self.wall = 1_000.0, WALL
         self.router = Router(store, clock=lambda: self.now, wall_clock=lambda: self.wall)
         self._n = count(1)
 
