@@ -155,7 +155,10 @@ def bound_off_by_one(right: Method) -> Method:
     return lambda self, backlog: right(self, backlog) + (self.rules.of(backlog.name) != NO_RULE)
 
 
-@plant(Outbox, "kill", "operators", order_every_s=0.2, slow_share=0.8, sync_s=0.03)
+@plant(
+    Outbox, "kill", "operators",
+    order_every_s=0.05, slow_share=0.8, slow_s=4.0, sync_s=0.2, managers=(4, 4), batch_jobs=20, batches=15,
+)  # fmt: skip
 def killed_before_it_came(right: Method) -> Method:
     """The order to stop a hand-out of the same turn leaves before it."""
     return lambda self, manager, frames: self.send("backend", manager.id, frames)
