@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from eventmq.protocol import v2
 from eventmq.store.open import open_store
 
 ROOT = Path(__file__).parent.parent
-REPEATS = 4
+REPEATS = 3
 LONG = 300_000
 """A point this large takes minutes and varies little: it is measured once."""
 
@@ -86,22 +87,25 @@ def alone(queues: Iterable[str] = ("default",)) -> Iterator[tuple[Alone, Path]]:
             store.close()
 
 
-def fill(made: Alone, many: int, queues: Iterable[str] = ("default",), **fields: Any) -> None:
+def fill(made: Alone, many: int, **fields: Any) -> None:
     """So many jobs more wait."""
-    names = list(queues)
-    for first in range(0, many, 10_000):
-        for request in made.requests(jobs(min(10_000, many - first), names, **fields)):
-            made.turn([request])
+    for first in range(0, many, BATCH_JOBS):
+        made.turn(made.requests(jobs(min(BATCH_JOBS, many - first), **fields)))
 
 
-def rate(made: Alone, new: Callable[[int], list[Any]] = jobs, through: int = THROUGH, batch: int = BATCH_JOBS) -> float:
+def rate(
+    made: Alone,
+    new: Callable[[int], list[Any]] = jobs,
+    through: int = THROUGH,
+    batch: int = BATCH_JOBS,
+    request: int = BATCH_JOBS,
+) -> float:
     """Jobs for each second of CPU, while as many are settled as come: the backlog stays as it is."""
     managers = list(made.router.pool.managers)
-    share = -(-batch // len(managers))
-    sends = made.turn([made.ready(share, each) for each in managers if isinstance(each, bytes)])
+    sends = made.turn([made.ready(batch, each) for each in managers if isinstance(each, bytes)])
     spent, settled = 0.0, -made.router.ledger.counts["succeeded"]
     for _ in range(0, through, batch):
-        received = [*made.replies(sends, share), *made.requests(new(batch), batch=batch)]
+        received = [*made.replies(sends, batch), *made.requests(new(batch), batch=request)]
         began = time.process_time()
         sends = made.turn(received)
         spent += time.process_time() - began
@@ -128,11 +132,20 @@ def backlog(waiting: int) -> Figures:
 
 
 def queues(many: int) -> Figures:
+    """Each REQUEST is for one of them, ten of them come in a turn."""
     names = [f"queue-{number}" for number in range(many)]
+    turns, share = cycle(names), BATCH_JOBS // 10
+
+    def mixed(count: int) -> list[Any]:
+        return [job for _ in range(count // share) for job in jobs(share, [next(turns)])]
+
     with alone(names) as (made, _):
         before = rss_mb()
-        fill(made, max(many, THROUGH // 6), names)
-        return {"rate": rate(made, lambda count: jobs(count, names)), "memory_mb": rss_mb() - before}
+        for first in range(0, many, BATCH_JOBS):
+            made.turn(made.requests(jobs(min(BATCH_JOBS, many - first), names)))
+        for _ in range(THROUGH // 6 // BATCH_JOBS):
+            made.turn(made.requests(mixed(BATCH_JOBS), batch=share))
+        return {"rate": rate(made, mixed, request=share), "memory_mb": rss_mb() - before}
 
 
 def payload(size: int) -> Figures:

@@ -116,8 +116,11 @@ class History:
         series = self._place((queue, ""))[0], self._place(("", name))[1]
         if series not in self.present and len(self.present) >= HISTORY_PRESENT_MAX:
             series = (OTHER, series[1])
-        self._place(series)
-        return self.present.setdefault(series, Notes())
+        notes = self.present.get(series)
+        if notes is None:
+            self._place(series)
+            notes = self.present[series] = Notes()
+        return notes
 
     def _place(self, series: Series) -> Series:
         """The series itself; if there are too many of its kind already, that of all others."""
