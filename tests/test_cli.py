@@ -176,6 +176,14 @@ def test_every_verb_has_examples_and_they_are_right(words: tuple[str, ...], comm
         known[named].make_context(example, typed[len(named) :])
 
 
+def test_every_verb_is_in_the_manual() -> None:
+    text = (Path(__file__).parent.parent / "docs/operations.md").read_text()
+    rows = [set(re.findall(r"[\w-]+", row.split("|")[1])) for row in text.splitlines() if row.startswith("| `eventmq ")]
+    said = [set(re.findall(r"[\w-]+", line)) for line in re.findall(r"`(eventmq [^`]*)`", text)]
+    for words, _ in verbs():
+        assert any({"eventmq", *words} <= row for row in rows + said), f"eventmq {' '.join(words)}"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == OK
     assert re.fullmatch(r"eventmq \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)

@@ -60,13 +60,16 @@ def test_lines_carry_level_time_text_and_traceback(log: Reports) -> None:
 def test_of_many_lines_the_last_are_kept_and_of_a_long_one_its_end(log: Reports) -> None:
     for n in range(limits.JOB_LOG_LINES_MAX + 5):
         say("line %d", n)
-    say("x" * limits.JOB_LOG_LINE_CHARS_MAX + "end")
+    logging.addLevelName(35, "LEVEL \udcff" * 5)
+    logging.getLogger("test.joblog").log(35, "x" * limits.JOB_LOG_LINE_CHARS_MAX + "end")
     (report,) = log.take()
     assert len(report.lines) == limits.JOB_LOG_LINES_MAX
     assert report.skipped == 6
     assert report.lines[0].text == "line 6"
     assert len(report.lines[-1].text) == limits.JOB_LOG_LINE_CHARS_MAX
     assert report.lines[-1].text.endswith("end")
+    encoded = messages.encode(messages.Progress([report]))
+    assert messages.decode_event(encoded) == messages.Progress([report]), "it keeps to what a manager takes"
 
 
 def test_what_no_job_logs_and_what_cannot_be_formatted_is_left_out(

@@ -48,15 +48,16 @@ class Reports(logging.Handler):
         if job is None:
             return
         try:
-            text = tail(carried(self.format(record)), limits.JOB_LOG_LINE_CHARS_MAX)
+            level, text = carried(str(record.levelname)), carried(self.format(record))
         except SoftTimeout:
             raise
         except Exception:
             self.handleError(record)
             return
         said = self._of(job)
-        said.last.append(LogLine(record.created, record.levelname[: limits.LEVEL_CHARS_MAX], text))
-        said.count += 1
+        said.count += 1  # first: what is interrupted here has one line skipped, not less than none
+        text = tail(text, limits.JOB_LOG_LINE_CHARS_MAX)
+        said.last.append(LogLine(record.created, level[: limits.LEVEL_CHARS_MAX], text))
 
     def progress(self, job: Job, value: bytes) -> None:
         """How far a job is, packed."""
