@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -94,6 +95,15 @@ def test_exports_are_few_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) 
     site.dashboard.exporting = 1
     assert site.get("/jobs.jsonl").status_code == 503
     assert site.get("/jobs.jsonl", params={"q": "state:done"}).status_code == 400
+
+
+def test_each_step_of_a_chart_leads_to_its_jobs(site: Site) -> None:
+    page = site.get("/jobs", params={"q": "queue:mail since:7d"}).text
+    links = re.findall(r'<a href="([^"]+)"><time', page)
+    assert len(links) == 15
+    site.client.get(html.unescape(links[2]))
+    assert site.admin.selected["queue"] == "mail"
+    assert site.admin.selected["until"] - site.admin.selected["since"] == 60
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ def url(base: str, path: str, **given: Any) -> str:
     return f"{base}{path}" + (f"?{text}" if text else "")
 
 
+def within(q: str, since: float, until: float) -> str:
+    """A query about jobs that were accepted in a stretch of time besides."""
+    return query.text_of(msgspec.structs.replace(query.parse(q, until), since=since, until=until))
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The templates; what they are given is escaped wherever it stands."""
@@ -44,6 +49,7 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {
         "states": STATES,
+        "within": within,
         "query_of": lambda **given: query.text_of(Selection(**given)),
         "outcomes": charts.OUTCOMES,
         "kinds": KINDS,

@@ -88,7 +88,12 @@ function draw() {
     if (plots.has(figure)) { plots.get(figure).setData(data); continue; }
     const ink = colour("--faint");
     const grid = { stroke: colour("--line"), width: 1 };
+    const follow = (plot) => plot.over.addEventListener("click", () => {
+      const links = figure.querySelectorAll("tbody tr a");
+      if (plot.cursor.idx !== null && links[plot.cursor.idx]) location.assign(links[plot.cursor.idx].href);
+    });
     plots.set(figure, new uPlot({
+      hooks: { ready: [follow] },
       width: Math.max(place.clientWidth, 200),
       height: 220,
       cursor: { drag: { x: false } },
