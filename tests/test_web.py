@@ -205,6 +205,7 @@ def test_the_next_page_says_what_was_done_and_says_it_once(site: Site) -> None:
 
 
 def test_purging_a_queue_takes_its_name_and_then_the_number(site: Site) -> None:
+    assert '<input name="typed"' in site.page("/queue").text
     assert site.post("/queue/purge", name="mail", typed="mial").status_code == 400
     answer = site.post("/queue/purge", name="mail", typed="mail")
     assert "Cancel 3 jobs?" in site.client.get(answer.headers["location"]).text
