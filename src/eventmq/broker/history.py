@@ -108,7 +108,8 @@ class History:
             else:
                 notes.ends.append(end.state)
         for job, _, run_s in ledger.failed:
-            self.notes(job.queue, job.name).failed.append(run_s)
+            notes = known((job.queue, job.name)) or self.notes(job.queue, job.name)
+            notes.failed.append(run_s)
         self.failures.count(ledger.failed, wall)
 
     def notes(self, queue: str, name: str) -> Notes:
