@@ -138,7 +138,8 @@ def test_a_restart_is_a_gap_and_numbers_go_on(world: World, watcher: Watcher) ->
     world.enqueue(job("a"))
     before = watcher.next
     world.restart()
-    assert (watcher.words(), watcher.missed > 0, watcher.next > before) == ([], True, True)
+    assert (watcher.words(), watcher.next > before) == ([], True)
+    assert 0 < watcher.missed <= 2, "how many were lost nobody knows"
     world.enqueue(job("b"))
     assert (watcher.words(), watcher.missed) == (["enqueued b"], 0)
 

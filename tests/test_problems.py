@@ -12,6 +12,7 @@ from test_operators import ask
 from world import World, job
 
 from eventmq import limits
+from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.problems import CRITICAL, OLD_S, WARNING
 from eventmq.broker.turns import Ranked
 from eventmq.broker.watch import RECENT_S
@@ -182,6 +183,32 @@ def test_no_alarm_while_work_moves_or_nobody_has_credit(world: World) -> None:
         world.wait(4)
         world.finish(b"m", world.handed(b"m")[-1], limit=n + 2)
         assert "stalled" not in problems(world)
+
+
+def _stalled(world: World) -> list[str]:
+    return [note.text for note in world.router.notes if note.key.startswith("stalled")]
+
+
+def test_no_alarm_while_every_survey_finds_jobs_that_have_just_come(world: World) -> None:
+    world.join(b"m", credit=100)
+    for n in range(8):
+        request = v2.encode(b"REQUEST", v2.Request(n, [job(f"j{n}")]))
+        world.turn((FRONTEND, [b"client", *request]), (BACKEND, [b"m", *v2.encode(b"READY", v2.Ready(100))]), after=5.0)
+    assert (len(world.handed(b"m")), _stalled(world)) == (8, [])
+
+
+@pytest.mark.parametrize("why", ["paused", "ending"])
+def test_no_alarm_where_nothing_is_to_move(world: World, why: str) -> None:
+    world.join(b"m", credit=2)
+    ask(world, "PAUSE", queue="default")
+    world.enqueue(job("a"))
+    if why == "ending":
+        world.router.on_disconnect("", [])
+        world.router.ledger.say("default", paused=False)
+    for _ in range(6):
+        world.wait(5)
+        world.manager(b"m", b"READY", v2.Ready(2))
+    assert _stalled(world) == []
 
 
 def test_every_problem_is_documented() -> None:

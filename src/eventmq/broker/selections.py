@@ -12,7 +12,7 @@ from typing import Any
 
 from eventmq import limits
 from eventmq.broker.core import Core
-from eventmq.broker.lifecycle import DELAYED, RUNNING, TERMINAL, WAITING
+from eventmq.broker.lifecycle import DELAYED, RUNNING, WAITING
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.store.base import Line, Page, Wanted
@@ -34,9 +34,8 @@ class Selections(Core):
             raise InvalidMessageError(f"no job is ever {min(unknown)!r}; the states are {listed(STATES)}")
         limit = min(selection.limit, most)
         before = limits.NEWEST if selection.before is None else selection.before
-        stored, runs = states - {RUNNING}, RUNNING in states
-        if selection.worker:  # of what has not ended, only what runs is at a worker
-            runs, stored = runs or not states, (stored or TERMINAL) & TERMINAL
+        stored = states - {RUNNING}
+        runs = RUNNING in states or (bool(selection.worker) and not states)  # the store does not know who runs a job
         pages = [self._running(selection, before, limit)] if runs else []
         if stored or not states:
             page = self.store.browse(self._wanted(selection, stored), before, self.wall, limits.LIST_ROWS, limit)
