@@ -286,3 +286,16 @@ def test_times_of_jobs_that_have_begun_are_not_kept_for_ever(world: World, monke
     for n in range(200):
         world.enqueue(job(f"j{n}", options=options(expires_s=3600.0)))
     assert len(world.router.ledger.room.expiries._heap) <= 11
+
+
+def test_a_requeued_job_has_its_whole_time_again(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=options(expires_s=5.0)))
+    world.finish(b"m", *world.handed(b"m"), state="failed")
+    world.wait(3)
+    world.router.ledger.say("default", paused=True)
+    world.router.ledger.requeue(world.store.find(["a"])[0], world.wall)
+    world.wait(3)
+    assert state(world, "a") == "waiting"
+    world.wait(3)
+    assert state(world, "a") == "expired"
