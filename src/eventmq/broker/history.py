@@ -136,13 +136,13 @@ class History:
             self.series[series] = None
             self._places[_kind(series)] += 1
 
-    def since_start(self) -> dict[Series, Tally]:
-        """What has happened since the Router's start, by queue and name."""
-        totals: dict[Series, Tally] = {}
-        noted = [(series, each.folded()) for _, notes in self._all_notes() for series, each in notes.items()]
-        for series, tally in [*self._before.items(), *noted]:
-            totals.setdefault(self._place(series), Tally()).add(tally)
-        return totals
+    def since_start(self) -> dict[Series, list[Tally]]:
+        """What has happened since the Router's start, by queue and name, in parts to be added up."""
+        parts: dict[Series, list[Tally]] = {series: [tally] for series, tally in self._before.items()}
+        for _, notes in self._all_notes():
+            for series, noted in notes.items():
+                parts.setdefault(self._place(series), []).append(noted.folded())
+        return parts
 
     def read(self, series: Series, length_s: int, since: int, until: int) -> Iterator[tuple[int, Tally]]:
         """What has happened to a series in this time, by points of such a length, and not summed up as far as it is not

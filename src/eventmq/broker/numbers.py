@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
@@ -70,19 +70,18 @@ def _plain(bounds_s: Sequence[float], counts: list[int], total_s: float) -> dict
     return {"bounds_s": bounds_s, "counts": counts, "sum_s": total_s}
 
 
-def _of_sketch(sketch: Sketch, total_s: float) -> dict[str, Any]:
-    return _plain(JOB_BOUNDS_S, [*cumulative(sketch, JOB_BOUNDS_S), sketch.total()], total_s)
+def _of_jobs(measured: Iterable[tuple[Sketch, float]]) -> dict[str, Any]:
+    sketches, sums = zip(*measured, strict=True)
+    return _plain(JOB_BOUNDS_S, cumulative(sketches, JOB_BOUNDS_S), sum(sums))
 
 
 def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
     """Everything. Times in seconds, those of schedules wall times; counters since the Router's start."""
     ledger, pool = router.ledger, router.pool
     totals = router.history.since_start()
-    waits: defaultdict[str, Sketch] = defaultdict(Counter)
-    wait_s: defaultdict[str, float] = defaultdict(float)
-    for (queue, _), tally in totals.items():
-        waits[queue].update(tally.wait)
-        wait_s[queue] += tally.wait_s
+    waits: defaultdict[str, list[tuple[Sketch, float]]] = defaultdict(list)
+    for (queue, _), parts in totals.items():
+        waits[queue] += [(tally.wait, tally.wait_s) for tally in parts]
     managers = {"serving": 0, "draining": 0, "gone": 0} | Counter(map(_state_of, pool.managers.values()))
     return {
         "uptime_s": router.now - router.started,
@@ -96,10 +95,14 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
         "workers": sum(count for m in pool.managers.values() if isinstance(count := m.about.get("workers"), int)),
         "schedulers": len(router.schedulers),
         "types": [
-            (*series, {word: t.counts[word] for word in COUNTS} | {"run": _of_sketch(t.run, t.run_s)})
-            for series, t in totals.items()
+            (
+                *series,
+                {word: sum(tally.counts[word] for tally in parts) for word in COUNTS}
+                | {"run": _of_jobs((tally.run, tally.run_s) for tally in parts)},
+            )
+            for series, parts in totals.items()
         ],
-        "waits": {queue: _of_sketch(sketch, wait_s[queue]) for queue, sketch in waits.items()},
+        "waits": {queue: _of_jobs(each) for queue, each in waits.items()},
         "queues": _queues(router),
         "queues_total": len(ledger.backlogs),
         "schedules": router.schedules.summary(),

@@ -12,9 +12,11 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 Sketch = Counter[int]
 """How many durations by bucket. Bucket 0 is for `SHORTEST_S` and what is shorter."""
@@ -72,15 +74,20 @@ def quantiles(sketch: Sketch, wanted: Sequence[float]) -> list[float | None]:
     return found + [None] * (len(wanted) - len(found))
 
 
-def cumulative(sketch: Sketch, bounds: Sequence[float]) -> list[int]:
-    """How many took at most so long, for each of some ascending bounds; a bucket counts where its middle lies."""
-    counts, seen = [], 0
-    left = sorted(sketch, reverse=True)
-    for bound in bounds:
-        while left and _VALUES[left[-1]] <= bound:
-            seen += sketch[left.pop()]
-        counts.append(seen)
-    return counts
+def cumulative(sketches: Iterable[Sketch], bounds: tuple[float, ...]) -> list[int]:
+    """How many durations of all sketches took at most so long, for each of some ascending bounds, and how many there
+    are; a bucket counts where its middle lies."""
+    places, counts = _places(bounds), [0] * (len(bounds) + 1)
+    for sketch in sketches:
+        for bucket, count in sketch.items():
+            counts[places[bucket]] += count
+    return list(accumulate(counts))
+
+
+@lru_cache
+def _places(bounds: tuple[float, ...]) -> list[int]:
+    """Of each bucket the first bound that it does not exceed."""
+    return [bisect_left(bounds, value) for value in _VALUES]
 
 
 def packed(sketch: Sketch) -> list[int]:
