@@ -24,6 +24,8 @@ import eventmq
 from eventmq.cli import follow, tables, top
 from eventmq.cli.ending import FAILED, INTERRUPTED, NOT_FOUND, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, end
 from eventmq.cli.main import eventmq as command
+from eventmq.client.admin import Admin
+from eventmq.errors import BrokerUnavailable
 
 from .processes import System, free_ports, until
 
@@ -386,10 +388,19 @@ def test_top_is_live_until_it_is_interrupted(line: Line, monkeypatch: pytest.Mon
         if len(slept) == 4:
             raise KeyboardInterrupt
 
+    def away(admin: Admin) -> top.Look:
+        if len(slept) == 2:
+            raise BrokerUnavailable("the Router is away.")
+        return look(admin)
+
+    look = top.look
+    monkeypatch.setattr(top, "look", away)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(top.time, "sleep", sleep)
-    assert line.run("top", "--every", "3").code == OK
+    ran = line.run("top", "--every", "3")
+    assert ran.code == OK
     assert slept == [top.FIRST_S, 3.0, 3.0, 3.0]
+    assert "the Router is away. Trying again." in ran.out
 
 
 # ---- doctor ---------------------------------------------------------------------------------------------------

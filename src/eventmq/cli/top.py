@@ -18,6 +18,7 @@ from eventmq.cli.flags import asking, options, verb
 from eventmq.cli.tables import Table, drawn, printable, some, span
 from eventmq.client.admin import Admin
 from eventmq.client.answers import ListedJob, Problem, ShownQueue
+from eventmq.errors import BrokerUnavailable
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import Selection
 
@@ -72,7 +73,11 @@ def top(config: str | None, addr: str | None, timeout: float, every: float, once
             with Live(picture(before, now, *console.size), console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     time.sleep(every)
-                    before, now = now, look(admin)
+                    try:
+                        before, now = now, look(admin)
+                    except BrokerUnavailable as error:
+                        live.update(f"{error} Trying again.", refresh=True)
+                        continue
                     live.update(picture(before, now, *console.size), refresh=True)
         except KeyboardInterrupt:
             return OK
@@ -125,15 +130,15 @@ def cut(table: Table, room: int) -> tuple[str, Table]:
 
 
 def _headline(before: Look, now: Look) -> str:
-    counts, seconds = now.numbers["counts"], max(now.at - before.at, 1e-3)
-    rates = {
-        word: (sum(counts.get(n, 0) for n in names) - sum(before.numbers["counts"].get(n, 0) for n in names)) / seconds
-        for word, names in (("in", ("accepted",)), ("out", ENDINGS))
-    }
+    counts, then, seconds = now.numbers["counts"], before.numbers["counts"], max(now.at - before.at, 1e-3)
+    came, ended = (
+        max(sum(counts.get(name, 0) - then.get(name, 0) for name in names), 0) / seconds
+        for names in (("accepted",), ENDINGS)
+    )
     slots = now.numbers["leases"] + now.numbers["credits"]
     return (
         f"EventMQ  up {span(now.numbers['uptime_s'])}  {now.numbers['leases']:,} of {slots:,} slots busy  "
-        f"{rates['in']:,.0f} in/s  {rates['out']:,.0f} out/s  {now.numbers['store']['dead']:,} dead  "
+        f"{came:,.0f} in/s  {ended:,.0f} out/s  {now.numbers['store']['dead']:,} dead  "
         f"{some(len(now.problems), 'problem')}"
     )
 
