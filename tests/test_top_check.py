@@ -79,7 +79,7 @@ def test_problems_count_unless_they_are_of_another_queue_or_to_be_ignored() -> N
 
 
 def a_look(at: float, processed: int, queues: int = 1, running: int = 1) -> Look:
-    names = [f"queue-{n:02}" for n in range(queues)]
+    names = [f"queue-{n:02}" if n else "queue-00" + "-long" * 9 * (queues > 1) for n in range(queues)]
     told = numbers(**dict.fromkeys(names, (4, 90.0)))
     told["counts"] = {"accepted": processed, "succeeded": processed, "dead": 0}
     queue = {
@@ -113,6 +113,7 @@ def test_a_picture_fits_a_terminal_of_80_by_24() -> None:
     lines = drawn(a_look(1000.0, 100, 40, 60), a_look(1002.0, 150, 40, 60))
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
+    assert all(line.endswith("1") for line in lines if line.startswith("queue-")), "and with a long name, too"
     assert any("of 40)" in line for line in lines), "how many more there are is said"
     assert any("of 60)" in line for line in lines)
 

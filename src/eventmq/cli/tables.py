@@ -30,6 +30,9 @@ TIMES = frozenset(
 OF_USERS = frozenset(("arguments", "value", "progress"))
 """Names of what users' code has made: a number in it is a number."""
 
+NAME_CHARS = 24
+"""What is left of a name, but in the last column, where a table is too wide for the terminal."""
+
 _STEERING = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What JSON carries as it is, and a terminal obeys."""
 
@@ -169,17 +172,30 @@ def _fact(what: str, value: Any) -> Any:
     return json_of(value, name=what) if isinstance(value, Mapping | list | tuple) else value
 
 
-def drawn(table: Table, width: int | None) -> list[str]:
-    """The lines of a table at a terminal, the headings first; of so many columns at most, unless its rows may fold."""
+def drawn(table: Table, width: int) -> list[str]:
+    """The lines of a table at a terminal, the headings first; of so many columns at most, unless its rows fold."""
     rows = [list(table.columns), *([_shown(cell) for cell in row] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [all(isinstance(cell, int | float) for cell in column) for column in zip(*table.rows, strict=True)]
-    lines = []
+    lines = _aligned(rows, table)
+    if table.folds or max(map(len, lines)) <= width:
+        return lines
+    names = [column != "id" for column in table.columns[:-1]]
     for row in rows:
-        cells = zip(row, widths, right or [False] * len(row), strict=True)
-        line = "  ".join(cell.rjust(room) if to_right else cell.ljust(room) for cell, room, to_right in cells).rstrip()
-        lines.append(line if width is None or table.folds or len(line) <= width else f"{line[: width - 1]}…")
-    return lines
+        row[:-1] = [cut(cell, NAME_CHARS) if is_name else cell for cell, is_name in zip(row, names, strict=False)]
+    return [cut(line, width) for line in _aligned(rows, table)]
+
+
+def _aligned(rows: list[list[str]], table: Table) -> list[str]:
+    rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = [all(isinstance(cell, int | float) for cell in column) for column in zip(*table.rows, strict=True)]
+    sides = [str.rjust if of_numbers else str.ljust for of_numbers in numbers or [False] * len(rooms)]
+    return [
+        "  ".join(side(cell, room) for side, cell, room in zip(sides, row, rooms, strict=True)).rstrip() for row in rows
+    ]
+
+
+def cut(text: str, chars_max: int) -> str:
+    """The beginning of a text that is too long."""
+    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
 
 
 def _shown(cell: Any) -> str:

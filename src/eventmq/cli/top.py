@@ -108,7 +108,7 @@ def picture(before: Look, now: Look, width: int, height: int) -> Group:
     tables = _queues(before, now), _running(now), _managers(now)
     rooms = shared([len(table.rows) for table in tables], height - 1 - len(shown) - TABLE_LINES * len(tables))
     for table, room in zip(tables, rooms, strict=True):
-        title, table = cut(table, room)
+        title, table = first(table, room)
         shown += [line(""), line(title, "bold"), *map(line, drawn(table, width))]
     return Group(*shown)
 
@@ -123,7 +123,7 @@ def shared(wanted: Sequence[int], lines: int) -> list[int]:
     return given
 
 
-def cut(table: Table, room: int) -> tuple[str, Table]:
+def first(table: Table, room: int) -> tuple[str, Table]:
     """The table with so many rows, and its title with its number of rows if there are more."""
     title = f"{table.title} ({room:,} of {len(table.rows):,})" if len(table.rows) > room else table.title
     return title, table._replace(rows=table.rows[:room])
