@@ -87,7 +87,7 @@ def p99(managers: tuple[int, ...], arrivals: Arrivals, long: bool) -> float:
 
 
 def main() -> None:
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000
     steady = [(n * 0.002, 1) for n in range(jobs)]
     for what, managers, arrivals in (
         ("500 a second, on two managers of 2 workers", (2, 2), steady),
