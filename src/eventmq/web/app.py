@@ -214,8 +214,10 @@ class Dashboard:
         """The event stream of a page: of the job `job`, of the act `act`, or of all."""
         given = request.query_params
         topic = next((f"{what}:{given[what]}" for what in ("job", "act") if what in given), "")
-        if self.live.full or len(topic) > ID_CHARS_MAX + 4:
-            return PlainTextResponse("too many watch, or what they watch is none\n", 503)
+        if len(topic) > ID_CHARS_MAX + len("job:"):
+            return PlainTextResponse("that is no job's id\n", 400)
+        if self.live.full:
+            return PlainTextResponse("too many watch; this page is not live\n", 503)
         headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
         return StreamingResponse(self.live.stream(topic), media_type="text/event-stream", headers=headers)
 

@@ -90,7 +90,8 @@ class Guard:
         answer = self._refusal(request, role or ("viewer" if path in self._public else ""))
         scope.update(path=self._base + path, root_path=self._base)
         scope.setdefault("state", {}).update(role=role, bearer=bearer)
-        await (answer or self._app)(scope, receive, _with_headers(send))
+        keep = "no-cache" if path.startswith("/static/") else "no-store"
+        await (answer or self._app)(scope, receive, _with_headers(send, keep))
 
     def _below(self, path: str) -> bool:
         """Whether a proxy has left our path in front; others take it away."""
@@ -169,13 +170,15 @@ def _refused(status: int, text: str) -> Response:
     return PlainTextResponse(f"{text}\n", status, {"Cache-Control": "no-store"})
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, keep: str) -> Send:
+    """Adds our headers; `keep` is what may be kept of the answer, `no-cache` being that which is asked for again."""
+
     async def sent(message: Message) -> Any:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-            headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", keep)
         await send(message)
 
     return sent
