@@ -18,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from eventmq import limits
+from eventmq import __version__, limits
 from eventmq.monitoring.listener import listening
 from eventmq.monitoring.pages import Pages, loop_turns
 from eventmq.net.frames import POLLIN, POLLOUT
@@ -62,7 +62,7 @@ class JobManager:
             settings.otel_parent == "parent",
         )
         host, pid = socket.gethostname(), os.getpid()
-        about = {"host": host, "pid": pid, "workers": settings.concurrent_jobs}
+        about = {"host": host, "pid": pid, "version": __version__, "workers": settings.concurrent_jobs}
         name = settings.name or f"{host}-{pid}"
         identity = Identity(name, uuid.uuid4().hex, settings.queues, about, settings.fair)
         self.name = identity.name

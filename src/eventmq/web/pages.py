@@ -26,7 +26,6 @@ from eventmq.web.limits import ROWS
 NEXT_RUNS = 5
 """Runs of a schedule that are told ahead."""
 
-
 SKIP_MAX = 1_000_000
 """Rows before a page of queues or failures, which are in memory; jobs are paged by key."""
 
@@ -274,9 +273,9 @@ class System(Page, frozen=True):
 
 def system(ask: Ask) -> System:
     """The Router as it is, and the settings as they are read here."""
+    findings = [finding._asdict() for finding in (*doctor.of_router(ask.admin), *doctor.of_machine())]
     shown = ask.settings.shown()
     rows = [Setting(row.name, shown[row.name], ask.settings.origin(row.name), row.metadata["help"]) for row in table()]
     status = ask.admin.ask("STATUS")
     schedulers = ask.admin.ask("SCHEDULERS")["connected_schedulers"].values()
-    findings = [finding._asdict() for finding in (*doctor.of_router(ask.admin), *doctor.of_machine())]
     return System(__version__, findings, status, status["managers"], list(schedulers), rows)
