@@ -94,6 +94,18 @@ def listed(store: SqliteStore, rows: int = 1_000, limit: int = 1_000, **wanted: 
     return found
 
 
+def test_the_job_that_was_made_last_is_found_wherever_it_is(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1), job(2)]))
+    store.apply(Changes(ended=[end(1), end(2)]))
+    assert places(store) == (2, 0, 0)
+    settle(store)
+    assert places(store) == (0, 0, 2)
+    for _ in range(2):
+        assert [record.job.seq for record in store.find([id_of(START, 2), id_of(START, 3)])] == [2]
+        store = reopen()
+
+
 # ---- any history ----------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,11 @@ class Archive:
         self.count, last = self._db.execute(COUNT).fetchone()
         return int(last)
 
+    def last_id(self) -> str:
+        """No job here has an id above it."""
+        (last,) = self._db.execute("SELECT ifnull(max(id_max), '') FROM archive").fetchone()
+        return str(last)
+
     # ---- writing ---------------------------------------------------------------------------------------
 
     def add(self, kept: list[Kept]) -> None:

@@ -198,6 +198,10 @@ class Journal:
             return [], others
         return [self._record(seqs[id]) for id in dict.fromkeys(ids) if id in seqs], others
 
+    def last_id(self) -> str:
+        """No job here has an id above it."""
+        return max(self._seqs, default="")
+
     def newest(self, before: int) -> Iterator[Record]:
         """The jobs below a seq, newest first."""
         return (self._record(seq) for seq in reversed(self._jobs) if seq < before)
