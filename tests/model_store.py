@@ -74,7 +74,11 @@ class ModelPast:
             return []
         series = next(iter(self._points))
         kept_s, points = dict(HISTORY_STEPS), self._points.pop(series)
-        kept = {key: data for key, data in points.items() if key[1] >= now - kept_s[key[0]]}
+        kept = {
+            (length_s, start): data
+            for (length_s, start), data in points.items()
+            if start + length_s >= now - kept_s[length_s]
+        }
         if kept:
             self._points[series] = kept  # it is the last one now
         return [] if kept else [series]

@@ -283,7 +283,7 @@ class Past(Protocol):
         """New points, or such as take the place of another one of the same series, length and start."""
 
     def forget(self, now: float) -> list[Series]:
-        """Forgets points of one series, of another one each time, that began longer before wall time `now` than
+        """Forgets points of one series, of another one each time, that ended longer before wall time `now` than
         `HISTORY_STEPS` says. Returns the series if it has no more."""
 
 

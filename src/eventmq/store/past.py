@@ -55,7 +55,7 @@ class SqlitePast:
         with suppress(StorageFull):
             with self._database.transaction():
                 for length_s, kept_s in HISTORY_STEPS:
-                    self._database.db.execute(tables.FORGET_POINTS, (id, length_s, now - kept_s))
+                    self._database.db.execute(tables.FORGET_POINTS, (id, length_s, now - kept_s - length_s))
                 gone = self._database.db.execute(tables.DROP_SERIES, (id,)).rowcount
             if gone:
                 series = next(series for series, each in self._ids.items() if each == id)
