@@ -51,6 +51,8 @@ def receive_some(
         while size < bytes_max and len(messages) < messages_max:
             messages.append(receive(socket))
             size += len(messages[-1][-1])
+            if len(messages) == 1 and not has_message(socket):  # a message mostly comes alone, or with many
+                return messages, True
     except zmq.Again:
         return messages, True
     return messages, False
