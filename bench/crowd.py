@@ -13,10 +13,11 @@ from typing import Any
 
 import psutil
 import zmq
-from alone import VALUE, jobs
+from alone import CALL, VALUE
 from place import Place, Router
 
 from eventmq.client.admin import Admin
+from eventmq.client.ids import new_id
 from eventmq.limits import HEARTBEAT_S
 from eventmq.net.tuning import tune
 from eventmq.protocol import v2
@@ -185,7 +186,8 @@ def _ask(crowd: Crowd, many: int, batch: int = BATCH_JOBS) -> None:
         if asked < many:
             asked += batch
             peer.n += 1
-            peer.send(b"REQUEST", v2.Request(peer.n, jobs(batch)))
+            made = [v2.Job(new_id(), "default", "noop.noop", CALL) for _ in range(batch)]
+            peer.send(b"REQUEST", v2.Request(peer.n, made))
 
     def answer(peer: Peer, command: bytes, body: bytes) -> None:
         nonlocal answered
