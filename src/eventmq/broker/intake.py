@@ -161,20 +161,25 @@ class Intake(ABC):
         return Accepted(refusals, existing)
 
     def _accept_alike(self, jobs: list[Job], wall: float) -> bool:
-        """Takes in all of these at once, as they come in bulk: new, `alike`, due, and memory has room for them."""
+        """Takes in all of these at once, as they come in bulk: new, `alike`, due, all for memory, which has room for
+        them, or behind what is only in the store."""
         most = alike(jobs)
         if most is None or fault(most) or self._no_room(most) or self._due(most, wall):
             return False
         backlog, ids, size = self.backlog(most.queue), [job.id for job in jobs], sum([len(job.payload) for job in jobs])
-        if self._room(backlog) < len(jobs) or not backlog.holds(len(jobs), size):
+        behind = backlog.edge is not None and (-most.priority, self.next_seq) >= backlog.edge
+        if self._room(backlog) < len(jobs) or not (behind or backlog.holds(len(jobs), size)):
             return False
         if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.lookup.find(ids):
             return False
         for job in jobs:
             self._begin(job, wall)
-        backlog.push_all(jobs, size)
-        self.live.update(zip(ids, jobs, strict=True))
-        self.changes.added += jobs
+        if behind:
+            backlog.paged += len(jobs)
+        else:
+            backlog.push_all(jobs, size)
+        (self.let_go if behind else self.live).update(zip(ids, jobs, strict=True))
+        (self.changes.spilled if behind else self.changes.added).extend(jobs)
         self.counts["accepted"] += len(jobs)
         self.changed_queues[most.queue] = None
         return True
@@ -356,13 +361,8 @@ class Intake(ABC):
             backlog = self.backlogs[queue] = Backlog(queue, self.room)
         return backlog
 
-    def refill(self, wall: float) -> bool:
-        """Reads pages for heads that have become short. To be called when all changes are applied.
-
-        Returns:
-            Whether there is new work in memory.
-        """
-        filled = False
+    def refill(self, wall: float) -> None:
+        """Reads pages for heads that have become short. To be called when all changes are applied."""
         for queue in self.short_queues:
             backlog = self.backlogs[queue]
             jobs: list[Job] = []
@@ -372,12 +372,10 @@ class Intake(ABC):
                 jobs = self._new_in_memory(page)
                 backlog.fill(jobs, page[-1] if len(page) == asked else None)
             self.changed_queues[queue] = None
-            filled = filled or bool(jobs)
         self.short_queues = {}
         if self.timers.wants_page(wall):
             page = self.store.due(self.timers.before_edge, limits.PAGE_JOBS)
             self.timers.fill(self._new_in_memory(page), page[-1] if len(page) == limits.PAGE_JOBS else None)
-        return filled
 
     def _new_in_memory(self, page: list[Job]) -> list[Job]:
         """Those of a page that memory did not have. The others were read before and are handed out: the store is not
