@@ -48,10 +48,10 @@ def _heads() -> range:
 
 _HEADS = _heads()
 _VALUES = [2 * low * high / (low + high) for low, high in pairwise(map(_edge, _HEADS))]
-_BUCKETS = array("H", [0]) * (1 << 16)
+_BUCKETS = [0] * (1 << 16)  # by head; a list, for its numbers are made already
 for _bucket, _head in enumerate(_HEADS[:-1]):  # what is shorter is in the first one, as is what is less than 0
-    _BUCKETS[_head : _head + (1 << _SPARE)] = array("H", [_bucket]) * (1 << _SPARE)
-_BUCKETS[_HEADS[-1] : 1 << 15] = array("H", [len(_VALUES) - 1]) * ((1 << 15) - _HEADS[-1])
+    _BUCKETS[_head : _head + (1 << _SPARE)] = [_bucket] * (1 << _SPARE)
+_BUCKETS[_HEADS[-1] : 1 << 15] = [len(_VALUES) - 1] * ((1 << 15) - _HEADS[-1])
 
 
 def add(sketch: Sketch, durations: list[float]) -> float:
