@@ -60,7 +60,7 @@ class File(Memory):
     def __init__(self, path: str) -> None:
         self.url = f"sqlite:///{path}"
         self.database = self._path = Path(path).resolve()  # as SQLite does, which puts the log beside the real file
-        self._log = Path(f"{self._path}-wal")
+        self._folder, self._log = str(self._path.parent), f"{self._path}-wal"  # text: both are asked for in each turn
         self._note = Path(f"{self._path}.owner")
         self.witness = Witness(Path(f"{self._path}.commits"))
         self._create()
@@ -96,8 +96,8 @@ class File(Memory):
         return "a process that has not left its name"
 
     def free_bytes(self) -> float:
-        disk = os.statvfs(self._path.parent)
+        disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize if disk.f_blocks else math.inf  # one that does not tell says 0 of 0
 
     def log_bytes(self) -> int:
-        return self._log.stat().st_size
+        return os.stat(self._log).st_size
