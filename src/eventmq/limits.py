@@ -215,7 +215,7 @@ ASKER_QUESTIONS_MAX = 16
 LIST_JOBS_MAX = 250
 """Jobs in one answer to JOBS (about 2 ms), and half of what a COUNT counts; the asker goes on from there."""
 
-ACT_JOBS_MAX = 40
+ACT_JOBS_MAX = 25
 """Jobs that one REQUEUE, PURGE or CANCEL changes, and dead ones forgotten at once (about 2 ms: rows are large)."""
 
 NEWEST = 1 << 62
