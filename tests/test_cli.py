@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -310,7 +311,7 @@ def up(start: Callable[..., Command], *arguments: str) -> tuple[Command, dict[st
     command = start("up", "--free-ports", "--store", "memory:", "-J", "1", *(arguments or ("tasks",)))
     command.says("export EMQ_BROKER_ADDR")
     command.meet_family()
-    return command, dict(re.findall(r"^  (clients|emq-cli) +(\S+)$", command.out, re.MULTILINE))
+    return command, dict(re.findall(r"^  (clients|emq-cli|dashboard) +(\S+)$", command.out, re.MULTILINE))
 
 
 def enqueue(folder: Path, addresses: dict[str, str], call: str) -> str:
@@ -335,6 +336,8 @@ def test_up_runs_jobs_answers_questions_and_ends_in_order(
     assert answers["status"]["counts"]["succeeded"] == 1
     assert [each["finished"] for each in answers["workers"]] == [1]
     assert answers["queues"]["default"]["waiting"] == 0
+    with urllib.request.urlopen(addresses["dashboard"] + "queues.json", timeout=20) as answer:
+        assert [each["name"] for each in json.load(answer)["queues"]] == ["default"]
 
     assert run("queues", "-a", admin) == OK
     plain = capsys.readouterr().out.splitlines()

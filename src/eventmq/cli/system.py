@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from eventmq.cli.ask import listened_to
 from eventmq.cli.children import Children
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable, SettingsError
@@ -122,6 +123,18 @@ def start_manager(children: Children, addresses: Mapping[str, str]) -> int:
     pid = children.start("job manager", "jobmanager")
     children.until(lambda: bool(_managers(place)), START_S, "the job manager did not reach the Router")
     return pid
+
+
+def start_dashboard(children: Children, addresses: Mapping[str, str]) -> None:
+    """Starts the dashboard and waits until it listens.
+
+    Raises:
+        Ended: It does not.
+    """
+    children.start("dashboard", "web")
+    place = addresses["web_addr"]
+    where = address.parse(address.reachable(str(address.parse_served(place))))
+    children.until(lambda: listened_to(where), START_S, f"the dashboard did not listen on {place}")
 
 
 def _managers(administrative_addr: str) -> int | None:

@@ -54,7 +54,7 @@ def up(router: Settings, manager: Settings, web: Settings, free_ports: bool) -> 
             system.start_manager(children, addresses)
             children.start("scheduler", "scheduler")
             if shown:
-                children.start("dashboard", "web")
+                system.start_dashboard(children, addresses)
             print(_banner(router, manager, web, addresses), flush=True)
             while True:
                 children.pause(60)
