@@ -3,9 +3,9 @@ managers, clients, payload, priorities and delayed jobs.
 
     python bench/curves.py [--quick] [--only backlog,queues] [--out build/bench]
 
-A second of CPU is nearly the same on a busy machine and on a quiet one, so points that were measured at different times
-can be compared; what a sync waits for the disk is not in it (`throughput.py` has that). Each point is a process of its
-own and the best of `REPEATS`, between which the others have their turn. Managers and clients are connections over
+A second of CPU depends less on what else the machine does than one of the clock, so points of different times can be
+compared, roughly; what a sync waits for the disk is not in it (`throughput.py` has that). Each point is a process of
+its own and the best of `REPEATS`, between which the others have their turn. Managers and clients are connections over
 loopback to a Router in a process of its own (`crowd.py`); for the rest the Router is turned by hand, with its store in
 a file (`alone.py`). Figures go to `curves.json`, the plots to `curves.svg`; curves that are measured again take the
 place of what is there.
