@@ -11,6 +11,7 @@
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
+#   make screenshots   the dashboard's pages, light and dark, into docs/screenshots
 #   make load     a million waiting jobs, fifty managers on busy cores, one long job among 10,000 short ones
 #   make vendor   fetch what the dashboard ships of others' again, and check it (needs npm)
 #   make format   put the code in form
@@ -29,7 +30,7 @@ demo: $(INSTALLED)
 # Half of the time a test waits for a process; one tester more than cores keeps two of them busy.
 TESTERS ?= 3
 
-test: $(INSTALLED) strace
+test: $(INSTALLED) strace chromium
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 check: lint test
@@ -74,11 +75,15 @@ load: $(INSTALLED)
 	$(THOROUGH) -m load
 	@PYTHONPATH=tests $(BIN)/python -m sim.mixture
 
-# The tests need it to make faults between a process and its kernel; without it they are skipped, which in CI is a failure.
-strace:
-	@command -v strace >/dev/null || [ "$$(uname)" != Linux ] || { \
-		[ "$$(id -u)" = 0 ] && { apt-get install -qq -y strace || { apt-get update -qq && apt-get install -qq -y strace; }; } >/dev/null; } || \
-		echo "strace is missing; as root: apt-get install strace" >&2
+# The tests make faults between a process and its kernel with the one, and look at the dashboard with the other; without
+# them they are skipped, which in CI is a failure. Elsewhere than on Linux, or under another name, Chromium is found, too.
+strace chromium:
+	@command -v $@ >/dev/null || [ "$$(uname)" != Linux ] || { \
+		[ "$$(id -u)" = 0 ] && { apt-get install -qq -y $@ || { apt-get update -qq && apt-get install -qq -y $@; }; } >/dev/null; } || \
+		echo "$@ is missing; as root: apt-get install $@" >&2
+
+screenshots: $(INSTALLED) chromium
+	@PYTHONPATH=tests $(BIN)/python -m browser.screenshots docs/screenshots
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .

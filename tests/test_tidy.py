@@ -232,7 +232,7 @@ WHOLE_PROJECT = [
         ".ci/*",
     )
     for path in sorted(ROOT.glob(pattern))
-    if path.is_file() and "__pycache__" not in path.parts
+    if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".png"
 ]
 
 PROMISE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
