@@ -19,7 +19,7 @@ ALL = 1 << 40
 START = 1_700_000_000.0
 SMALL = (
     (journal, "JOBS_MAX", 12), (journal, "TURNS_MAX", 6), (journal, "SLICE_TURNS", 3), (journal, "SLICE_JOBS", 5),
-    (archive, "ROW_JOBS", 4), (archive, "ROW_BYTES", 600),
+    (archive, "ROW_JOBS", 4),
 )  # fmt: skip
 """Bounds that a few turns cross."""
 

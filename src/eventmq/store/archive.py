@@ -10,26 +10,23 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 from zlib import crc32
 
+from eventmq.protocol.packing import batches
 from eventmq.protocol.v2 import Job, decode, pack, unpack
 from eventmq.store import sums
 from eventmq.store.base import Ended, Record
 from eventmq.store.journal import Kept, Opened, array_of, record_of
 
 ROW_JOBS = 500
-"""Jobs in one row."""
-
-ROW_BYTES = 256 << 10
-"""Of jobs and ends in one row, about."""
+"""Jobs in one row, which holds about `BATCH_BYTES` at most."""
 
 MADE_CHARS = 10
 """Of an id: the upper 40 of its 48 bits of milliseconds."""
 
-EXPIRES_S = 64.0
-"""Jobs in one row expire within such a stretch of time."""
+EXPIRES_S, EXPIRES_MAX = 64.0, 1e15
+"""Jobs in one row expire within such a stretch of time; those that expire later than some time do not at all."""
 
 INSERT = "INSERT INTO archive VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REWRITE = "UPDATE archive SET count = ?, marks = ?, jobs = ?, ends = ?, sum = ? WHERE n = ?"
@@ -71,21 +68,20 @@ class Archive:
         """Keeps jobs that have ended, in order of seq."""
         for start in range(0, len(kept), ROW_JOBS):
             some = kept[start : start + ROW_JOBS]
-            for (made, _), together in groupby(sorted(some, key=_kind), _kind):
-                self._insert(made, some[0].seq, some[-1].seq, list(together))
+            alike: dict[tuple[str, float], list[Kept]] = {}
+            for each in some:
+                kind = each.id[:MADE_CHARS], min(each.expires, EXPIRES_MAX) // EXPIRES_S
+                alike.setdefault(kind, []).append(each)
+            for (made, _), together in alike.items():
+                for row in batches(together, _size):
+                    self._insert(made, some[0].seq, some[-1].seq, row)
 
     def _insert(self, made: str, first: int, last: int, kept: list[Kept]) -> None:
-        size, begin = 0, 0
-        for stop, each in enumerate(kept, 1):
-            size += len(each.job) + len(each.end)
-            if size >= ROW_BYTES or stop == len(kept):
-                some, size, begin = kept[begin:stop], 0, stop
-                ids = [each.id for each in some]
-                jobs, ends = array_of([each.job for each in some]), array_of([each.end for each in some])
-                expires = max(each.expires for each in some) + 0.0
-                row = first, last, len(some), made, min(ids), max(ids), expires, _marks(ids), jobs, ends
-                self._db.execute(INSERT, (*row, sums.of(*row)))
-                self.count += len(some)
+        ids, expires = [each.id for each in kept], max(each.expires for each in kept) + 0.0
+        jobs, ends = array_of([each.job for each in kept]), array_of([each.end for each in kept])
+        row = first, last, len(kept), made, min(ids), max(ids), expires, _marks(ids), jobs, ends
+        self._db.execute(INSERT, (*row, sums.of(*row)))
+        self.count += len(kept)
 
     def take(self, seqs: set[int]) -> list[Opened]:
         """Lets go of those of these jobs that are here."""
@@ -169,8 +165,8 @@ class Archive:
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
-def _kind(kept: Kept) -> tuple[str, float]:
-    return kept.id[:MADE_CHARS], min(kept.expires, 1e15) // EXPIRES_S
+def _size(kept: Kept) -> int:
+    return len(kept.job) + len(kept.end)
 
 
 def _seq(opened: Opened) -> int:

@@ -104,18 +104,20 @@ class Journal:
         self.last = max(last, self.last)
 
     def _replay(self, number: int, turn: _Turn) -> None:
-        for raw in turn.added:
-            self._keep(decode(raw, Job), bytes(raw))
-        if self._added:
-            self._turns.append((number, self._added))
-        for raw in turn.ended:
-            end = decode(raw, Ended)
+        jobs = [decode(raw, Job) for raw in turn.added]
+        for job, raw in zip(jobs, turn.added, strict=True):
+            self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
+            self._bytes += len(raw)
+        if jobs:
+            self._turns.append((number, [job.seq for job in jobs]))
+            self.last = jobs[-1].seq
+        for end, raw in ((decode(raw, Ended), raw) for raw in turn.ended):
             if end.seq in self._jobs:  # not retired
-                self._keep_end(end, bytes(raw))
+                self._ends[end.seq] = end.expires, bytes(raw)
+                self._bytes += len(raw)
         for seq in turn.left:
             if seq in self._jobs:
                 self._pop(seq)
-        self._added, self._ended = [], []
 
     @property
     def ended(self) -> int:
@@ -131,7 +133,7 @@ class Journal:
 
     def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
         """Takes the new jobs that are plain. Returns the others."""
-        seqs = self._seqs
+        kept, seqs, added = self._jobs, self._seqs, self._added
         others, created, earliest, latest = [], -1.0, "", ""
         for job in jobs:
             if job.created != created:
@@ -142,7 +144,11 @@ class Journal:
             if not is_plain or seq <= self.last or id in seqs or seq in touched:
                 others.append(job)
                 continue
-            self._keep(job, pack(job))
+            packed = pack(job)
+            kept[seq], seqs[id] = (id, packed), seq
+            added.append(seq)
+            self.last = seq
+            self._bytes += len(packed)
         return others
 
     def end(self, ended: list[Ended]) -> list[Ended]:
@@ -155,7 +161,9 @@ class Journal:
                 others.append(end)
                 continue
             packed = pack(end if end.run_s == end.run_s else end._replace(run_s=0.0))  # as SQLite, which has no NaN
-            self._keep_end(end, packed)
+            ends[seq] = end.expires, packed
+            self._ended.append(packed)
+            self._bytes += len(packed)
         return others
 
     def turn(self, number: int) -> bytes:
@@ -213,18 +221,6 @@ class Journal:
     def _record(self, seq: int) -> Record:
         _, end = self._ends.get(seq, _LIVE)
         return record_of(job_of(self._jobs[seq][1]), decode(end, Ended) if end else None)
-
-    def _keep(self, job: Job, packed: bytes) -> None:
-        seq = job.seq
-        self._jobs[seq], self._seqs[job.id] = (job.id, packed), seq
-        self._bytes += len(packed)
-        self.last = seq
-        self._added.append(seq)
-
-    def _keep_end(self, end: Ended, packed: bytes) -> None:
-        self._ends[end.seq] = end.expires, packed
-        self._bytes += len(packed)
-        self._ended.append(packed)
 
     def _pop(self, seq: int) -> Kept:
         id, job = self._jobs.pop(seq)
