@@ -241,3 +241,39 @@ def test_any_history_reads_as_if_each_job_had_its_row(tmp_path: Path, small: Non
         history.forget()
     assert history.model.info()["results"] == 0
     history.file.close()
+
+
+# ---- bounds ---------------------------------------------------------------------------------------------
+
+
+def said(store: SqliteStore) -> tuple[int, int]:
+    """Rows of the journal that say something, and their bytes."""
+    rows, size = store._db.execute("SELECT count(*), ifnull(sum(length(turn)), 0) FROM journal WHERE turn <> x''").fetchone()
+    return int(rows), int(size)
+
+
+def test_jobs_that_leave_the_journal_still_count_as_long_as_its_rows_stay(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that all die are rows at once; what said that they were new has to go, too."""
+    monkeypatch.setattr(journal, "JOBS_MAX", 50)
+    store, old = reopen(), list[Job]()
+    for turn in range(60):
+        new = [job(seq) for seq in range(turn * 5 + 1, turn * 5 + 6)]
+        store.apply(Changes(added=new, ended=[end(each.seq, state="dead", failure=b"why") for each in old]))
+        old = new
+        if turn == 30:
+            store = reopen()
+    assert len(store._journal._jobs) == 5
+    assert said(store)[0] <= 12
+    monkeypatch.setattr(journal, "BYTES_MAX", 1_000)
+    store.apply(Changes(ended=[end(each.seq, state="dead", failure=b"why") for each in old]))
+    assert said(store)[1] <= 2_000
+
+
+def test_a_turn_that_is_larger_than_a_slice_lets_as_much_go(reopen: Open, small: None) -> None:
+    store, seq = reopen(), 0
+    for jobs in (1,) * 6 + (20,) * 6:
+        store.apply(Changes(added=[job(seq := seq + 1) for _ in range(jobs)]))
+        assert len(store._journal._jobs) <= journal.JOBS_MAX + 20
+    assert places(store)[1] > 100

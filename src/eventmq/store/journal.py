@@ -23,16 +23,17 @@ from eventmq.protocol.v2 import Body, Job, decode, pack
 from eventmq.store.base import Ended, Record
 
 JOBS_MAX = 50_000
-"""Jobs in memory, about 500 bytes each; a second of a busy Router's, so that most have ended when they are retired."""
+"""New jobs in the rows, about 500 bytes of memory each as long as they are no ordinary rows; a second of a busy
+Router's, so that most have ended when they are retired."""
 
 BYTES_MAX = 16 << 20
-"""The same in bytes of jobs and outcomes."""
+"""The rows, in bytes: they are read by a Router that starts."""
 
 TURNS_MAX = 1_000
-"""Rows of the journal. They are few pages, and read by a Router that starts."""
+"""The rows themselves. They are few pages."""
 
 SLICE_JOBS = 500
-"""Jobs retired in one turn, unless their turn had more: up to 5 ms, if all are live."""
+"""Jobs retired in one turn, unless the one before, or theirs, had more: up to 5 ms, if all are live."""
 
 SLICE_TURNS = 250
 """Turns retired at once: the fewer there are, the better these fill rows of the archive."""
@@ -92,7 +93,8 @@ class Journal:
         self._jobs: dict[int, tuple[str, bytes]] = {}
         self._ends: dict[int, tuple[float, bytes]] = {}
         self._seqs: dict[str, int] = {}
-        self._turns: deque[tuple[int, list[int]]] = deque()
+        self._turns: deque[tuple[int, list[int], int]] = deque()  # those that say something, with their bytes
+        self._count = 0
         self._bytes = 0
         self._added: list[int] = []
         self._ended: list[bytes] = []
@@ -100,24 +102,27 @@ class Journal:
         for number, packed in rows:
             self.first = self.first or number
             if packed:
-                self._replay(number, decode(packed, _Turn))
+                self._note(number, self._replay(decode(packed, _Turn)), len(packed))
         self.last = max(last, self.last)
 
-    def _replay(self, number: int, turn: _Turn) -> None:
+    def _replay(self, turn: _Turn) -> list[int]:
+        """Does what a row says. Returns which jobs were new."""
         jobs = [decode(raw, Job) for raw in turn.added]
         for job, raw in zip(jobs, turn.added, strict=True):
             self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
-            self._bytes += len(raw)
-        if jobs:
-            self._turns.append((number, [job.seq for job in jobs]))
-            self.last = jobs[-1].seq
+            self.last = job.seq
         for end, raw in ((decode(raw, Ended), raw) for raw in turn.ended):
             if end.seq in self._jobs:  # not retired
                 self._ends[end.seq] = end.expires, bytes(raw)
-                self._bytes += len(raw)
         for seq in turn.left:
             if seq in self._jobs:
                 self._pop(seq)
+        return [job.seq for job in jobs]
+
+    def _note(self, number: int, added: list[int], size: int) -> None:
+        self._turns.append((number, added, size))
+        self._count += len(added)
+        self._bytes += size
 
     @property
     def ended(self) -> int:
@@ -148,7 +153,6 @@ class Journal:
             kept[seq], seqs[id] = (id, packed), seq
             added.append(seq)
             self.last = seq
-            self._bytes += len(packed)
         return others
 
     def end(self, ended: list[Ended]) -> list[Ended]:
@@ -163,7 +167,6 @@ class Journal:
             packed = pack(end if end.run_s == end.run_s else end._replace(run_s=0.0))  # as SQLite, which has no NaN
             ends[seq] = end.expires, packed
             self._ended.append(packed)
-            self._bytes += len(packed)
         return others
 
     def turn(self, number: int) -> bytes:
@@ -171,10 +174,10 @@ class Journal:
         added, ended, left = self._added, self._ended, self._left
         if not (added or ended or left):
             return b""
-        if added:
-            self._turns.append((number, added))
+        said = b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + array_of(ended) + pack(left)
+        self._note(number, added, len(said))
         self._added, self._ended, self._left = [], [], []
-        return b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + array_of(ended) + pack(left)
+        return said
 
     def retire(self, number: int, aged: int = 0) -> list[Kept]:
         """Lets go of the jobs of some of the oldest turns, if there are too many or these are not behind turn `aged`.
@@ -183,18 +186,26 @@ class Journal:
             number: The turn that is being made, which stays.
             aged: Number of a turn.
         """
-        is_full = len(self._jobs) > JOBS_MAX or self._bytes > BYTES_MAX or number - self.first > TURNS_MAX
+        is_full = self._is_large or number - self.first > TURNS_MAX
         if not is_full and not (self._turns and self._turns[0][0] <= aged):
             return []
-        stop = min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
+        stop = number if self._is_large else min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
         seqs: list[int] = []
         while self._turns and self._turns[0][0] < stop:
-            if seqs and len(seqs) + len(self._turns[0][1]) > SLICE_JOBS:
-                stop = self._turns[0][0]
+            then, added, size = self._turns[0]
+            if seqs and len(seqs) + len(added) > SLICE_JOBS and not self._is_large:
+                stop = then
                 break
-            seqs += self._turns.popleft()[1]
+            self._turns.popleft()
+            self._count -= len(added)
+            self._bytes -= size
+            seqs += added
         self.first = max(self.first, stop)
         return [self._pop(seq) for seq in seqs if seq in self._jobs]
+
+    @property
+    def _is_large(self) -> bool:
+        return self._count > JOBS_MAX or self._bytes > BYTES_MAX
 
     # ---- looking ---------------------------------------------------------------------------------------
 
@@ -226,7 +237,6 @@ class Journal:
         id, job = self._jobs.pop(seq)
         expires, end = self._ends.pop(seq, _LIVE)
         del self._seqs[id]
-        self._bytes -= len(job) + len(end)
         return Kept(seq, id, job, expires, end)
 
 

@@ -33,7 +33,7 @@ KEPT_ROWS = 4
 """Looking at a job of the journal or the archive costs about as much as looking at so many rows."""
 
 AGED_S = 5.0
-"""Jobs are retired when the journal has had them so long, or twice as long."""
+"""Jobs are retired when the journal has had them so long, or twice as long, a slice with each `forget`."""
 
 
 class SqliteStore:
