@@ -23,7 +23,7 @@ from eventmq.errors import StoreError
 from eventmq.store.base import Wanted
 from eventmq.store.sqlite import SqliteStore
 
-IDS = [f"id-{seq}" for seq in range(200)]
+IDS = [f"id-{seq}" for seq in range(40)] + [f"{seq * 1_000:012x}7{seq:019x}" for seq in range(40, 60)]
 PROBE_S = 20
 
 

@@ -29,8 +29,10 @@ Copy = Callable[[], int]
 
 
 def job(seq: int, queue: str = "a", **fields: object) -> Job:
+    """Those from 40 on have the ids of their time, so they go through the journal and the archive."""
     payload = bytes([seq]) * (seq * 37 % 200)
-    return Job(f"id-{seq}", queue, "tasks.add", payload, seq % 3, b"\x80", created=seq + 0.25, seq=seq, **fields)
+    id = f"id-{seq}" if seq < 40 else f"{seq * 1_000:012x}7{seq:019x}"
+    return Job(id, queue, "tasks.add", payload, seq % 3, b"\x80", created=seq + 0.25, seq=seq, **fields)
 
 
 def end(seq: int, state: str = "succeeded") -> Ended:
@@ -48,10 +50,21 @@ def history(store: SqliteStore, kept: Copy) -> list[int]:
         Changes(moved=[Moved(1, 2, 1, 1, 50.5, b"why", 7, "E: no"), Moved(2, 2, 1)], paged_out=[3, 4]),
         Changes(ended=[end(5), end(6, "dead"), end(12), end(7, "cancelled")], facts={"queue:a": None}),
         Changes(ended=[end(30)]),
-        Changes(added=[job(31)]),
+        Changes(added=[job(31), *map(job, range(40, 50))]),
+        Changes(ended=[end(seq) for seq in range(40, 48)]),
+    ]
+    later = [
+        Changes(added=[job(seq) for seq in range(50, 58)], ended=[end(49, "dead")]),
+        Changes(ended=[end(seq) for seq in (50, 51, 53)], moved=[Moved(52, 2, 1)]),
     ]
     sizes = []
     for each in changes:
+        store.apply(each)
+        sizes.append(kept())
+    for now in range(10, 40, 10):
+        store.forget(now, 100, 1_000, 1_000)
+    sizes.append(kept())
+    for each in later:
         store.apply(each)
         sizes.append(kept())
     return sizes

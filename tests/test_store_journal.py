@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from model_store import ModelStore
 
+from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
 from eventmq.store import archive, journal
 from eventmq.store.base import Changes, Ended, Moved, Requeued, Wanted
@@ -280,3 +281,138 @@ def test_a_turn_that_is_larger_than_a_slice_lets_as_much_go(reopen: Open, small:
         store.apply(Changes(added=[job(seq := seq + 1) for _ in range(jobs)]))
         assert len(store._journal._jobs) <= journal.JOBS_MAX + 20
     assert places(store)[1] > 100
+
+
+# ---- which jobs, and where they are ------------------------------------------------------------------------
+
+
+def test_a_plain_job_has_no_row_and_is_archived_when_it_has_succeeded(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1), job(2)]))
+    store.apply(Changes(ended=[end(1)]))
+    assert places(store) == (2, 0, 0)
+    store = reopen()
+    assert places(store) == (2, 0, 0)
+    settle(store)
+    assert places(store) == (0, 1, 1)
+    assert [job.seq for job in reopen().load().jobs] == [2]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": "018bcfe5"}, {"id": "odd"}, {"id": "ff" * 16}, {"unique": "key"},
+        {"id": id_of(START + 1.1, 1)}, {"id": id_of(START - 10.1, 1)}, {"payload": bytes(journal.PLAIN_BYTES + 1)},
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_a_row(reopen: Open, fields: dict[str, Any]) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1, **fields)]))
+    assert places(store) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"state": "dead"}, {"failure": b"f"}, {"error": "E: no"}, {"value": bytes(journal.PLAIN_BYTES + 1)}]
+)
+def test_what_does_not_end_plainly_becomes_a_row(reopen: Open, fields: dict[str, Any]) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1), job(2)]))
+    store.apply(Changes(ended=[end(1, **fields)]))
+    assert places(store) == (1, 1, 0)
+    store = reopen()
+    assert places(store) == (1, 1, 0)
+    assert len(store.load().jobs) == 1
+
+
+def test_jobs_are_retired_in_slices_when_there_are_too_many(reopen: Open, small: None) -> None:
+    store = reopen()
+    for seq in range(1, 100):
+        before = places(store)
+        store.apply(Changes(added=[job(seq)], ended=[end(seq)] if seq % 2 else []))
+        kept, rows, archived = places(store)
+        assert kept <= 13
+        assert rows + archived - before[1] - before[2] <= 5
+    assert min(rows, archived) > 40
+    assert store._database.number("SELECT count(*) FROM journal") <= 7
+
+
+# ---- the archive ---------------------------------------------------------------------------------------
+
+
+def archived(store: SqliteStore, count: int = 600, **fields: Any) -> None:
+    """Jobs from 1 on, all in the archive."""
+    store.apply(Changes(added=[job(seq, START + seq / 1e4) for seq in range(1, count + 1)]))
+    store.apply(Changes(ended=[end(seq, **fields) for seq in range(1, count + 1)]))
+    settle(store)
+    assert places(store) == (0, 0, count)
+
+
+def test_a_job_that_was_archived_hours_ago_is_still_known(reopen: Open) -> None:
+    archived(reopen())
+    store = reopen()
+    ids = [id_of(START + seq / 1e4, seq) for seq in range(1, 601)]
+    assert {record.job.id for record in store.find(ids)} == set(ids)
+    assert [record.job.seq for record in store.find([ids[300], id_of(START + 0.03, 9), "x"])] == [301]
+    assert store.load().next_seq == 601
+
+
+def test_archived_jobs_are_requeued_and_purged_one_by_one(reopen: Open) -> None:
+    store = reopen()
+    archived(store)
+    again = Requeued(7, "succeeded", 2, START + 9, 3)
+    store.apply(Changes(requeued=[again], forgotten=[(8, "succeeded"), (599, "succeeded")]))
+    assert places(store) == (0, 1, 597)
+    assert store.info()["results"] == 597
+    (live,) = reopen().load().jobs
+    assert (live.seq, live.attempt, live.created) == (7, 2, START + 9)
+
+
+def test_archived_jobs_go_together_when_the_last_ones_time_is_over(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(seq) for seq in range(1, 13)]))
+    store.apply(Changes(ended=[end(seq, START + 64_000 + 10 * seq) for seq in range(1, 13)]))
+    settle(store)
+    over = [store.forget(START + 64_000 + late, 100, ALL, ALL) for late in (0, 59, 60, 119, 120)]
+    assert over == [0, 0, 6, 0, 6]  # six of them in each stretch of 64 s
+
+
+def test_the_oldest_results_go_first_wherever_they_are(reopen: Open) -> None:
+    store = reopen()
+    archived(store, 30)
+    store.apply(Changes(added=[job(seq, START + 1) for seq in range(31, 41)]))
+    store.apply(Changes(ended=[end(seq, state="expired" if seq % 2 else "succeeded") for seq in range(31, 41)]))
+    settle(store)
+    assert places(store) == (0, 5, 35)
+    for most, oldest in ((33, 8), (12, 29), (9, 32)):
+        assert store.forget(0.0, 1_000, most, ALL) > 0
+        assert min(listed(store)) == oldest
+        assert store.info()["results"] == most
+
+
+def test_no_page_of_a_list_opens_all_of_the_archive(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = reopen()
+    archived(store, 5_000)
+    opened: list[int] = []
+    real = archive._opened
+    monkeypatch.setattr(archive, "_opened", lambda row: opened.append(1) or real(row))
+    page = store.browse(Wanted(queue="none"), ALL, START, 2_000, 100)
+    assert page.lines == []
+    assert 5_000 - 2_000 < page.before < 5_000
+    assert len(opened) <= 4
+    assert listed(store, rows=100, limit=7) == [*range(5_000, 0, -1)]
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(seq) for seq in range(1, 4)]))
+    pages = store._database.number("PRAGMA page_count")
+    store._db.execute(f"PRAGMA max_page_count = {pages + 4}")
+    large = [job(seq, payload=bytes(4_000)) for seq in range(4, 300)]
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            store.apply(Changes(added=large, ended=[end(1), end(2, state="dead")]))
+        records = store.find([job(seq).id for seq in range(1, 9)])
+        assert [(record.job.seq, record.state) for record in records] == [(seq, "waiting") for seq in (1, 2, 3)]
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.apply(Changes(added=large, ended=[end(1), end(2, state="dead")]))
+    assert places(reopen()) == (298, 1, 0)

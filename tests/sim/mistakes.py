@@ -17,7 +17,9 @@ from eventmq.broker.turns import Fair
 from eventmq.broker.uniques import Uniques
 from eventmq.limits import ACT_JOBS_MAX
 from eventmq.protocol import v2
+from eventmq.store.archive import Archive
 from eventmq.store.database import Database
+from eventmq.store.journal import Journal
 from eventmq.store.retention import Retention
 from eventmq.workers.session import SessionV2
 from eventmq.workers.stops import Stops
@@ -32,6 +34,8 @@ CROWDED: dict[str, Any] = {
     "batch_jobs": 60, "fair": True, "managers": (16,), "queues": ("q0", "q1", "q2"),
 }  # fmt: skip
 """A fair manager and three queues that always have jobs, no two of one length."""
+
+KILLED: dict[str, Any] = {"sqlite": True, "faults": ("router_crash",), "fault_every_s": 0.5}
 
 # ---- keys ----------------------------------------------------------------------------------------------
 
@@ -243,14 +247,15 @@ def stopped_by_the_wall_clock(right: Method) -> Method:
 # ---- the SQLite file ---------------------------------------------------------------------------------------
 
 
-@plant(Database, "transaction", "disk", sqlite=True, faults=("router_crash",), fault_every_s=0.5)
+@plant(Database, "transaction", "disk", **KILLED)
 def commit_in_pieces(right: Method) -> Method:
     """Each statement of a turn is a commit of its own."""
 
     @contextmanager
-    def transaction(self: Any) -> Iterator[None]:
+    def transaction(self: Any, turn: Any = lambda number: b"") -> Iterator[int]:
         with self.trust():
-            yield
+            yield self.commits + 1
+            turn(self.commits + 1)
 
     return transaction
 
@@ -259,6 +264,48 @@ def commit_in_pieces(right: Method) -> Method:
 def dead_counted_with_results(right: Method) -> Method:
     """Successes push out failures."""
     return lambda self, state, count: right(self, "succeeded", count)
+
+
+@plant(Journal, "leave", "disk", **KILLED)
+def left_twice(right: Method) -> Method:
+    """The journal does not say that a job became an ordinary row: a restart finds both."""
+
+    def leave(self: Any, touched: set[int]) -> Any:
+        left = right(self, touched)
+        self._left.clear()
+        return left
+
+    return leave
+
+
+@plant(Journal, "turn", "disk", **KILLED)
+def ends_not_journaled(right: Method) -> Method:
+    """That a job succeeded is known in memory only."""
+
+    def turn(self: Any, number: int) -> bytes:
+        self._ended.clear()
+        said: bytes = right(self, number)
+        return said
+
+    return turn
+
+
+@plant(Journal, "retire", "disk", **KILLED)
+def retired_while_live(right: Method) -> Method:
+    """A job that has not ended goes with the journal's row."""
+    return lambda self, *turns: [kept for kept in right(self, *turns) if kept.end]
+
+
+@plant(Archive, "find", "disk", sqlite=True)
+def archive_not_searched(right: Method) -> Method:
+    """A job in the archive is not recognised."""
+    return lambda self, ids: []
+
+
+@plant(Archive, "take", "disk", sqlite=True, order_every_s=0.2)
+def archive_keeps_what_is_requeued(right: Method) -> Method:
+    """What an operator requeues or purges stays in the archive."""
+    return lambda self, seqs: []
 
 
 # ---- managers ------------------------------------------------------------------------------------------------
