@@ -18,6 +18,8 @@ from eventmq.store.base import Changes, Ended
 from eventmq.store.open import open_store
 
 BATCH = 500
+LAG = 20
+"""Batches that are added between a job and its end."""
 
 
 def new_jobs(first: int, count: int) -> list[Job]:
@@ -87,6 +89,12 @@ def main() -> None:
                 for n in range(0, backlog, max(1, backlog // 100))
             ),
         )
+        flow = [*batches(new_jobs(3 * 10**7, count))]
+        turns = (
+            Changes(added=new, ended=[ended(job) for job in old])
+            for new, old in zip(flow + [[]] * LAG, [[]] * LAG + flow, strict=True)
+        )
+        measure("add and end", count, (lambda each=each: store.apply(each) for each in turns))
         print(store.info())
         store.close()
         begin = time.perf_counter()

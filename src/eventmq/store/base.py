@@ -303,9 +303,9 @@ class Store(Protocol):
 
         Raises:
             StorageFull: No room; nothing was applied, and the store can be used further.
-            StoreError: The state of the disk is unknown, or `changes` changes a job that is not in the state it says, or
-                adds one that exists, as far as that is seen: who adds looks with `find` first. The store must not be
-                used further.
+            StoreError: The state of the disk is unknown, or `changes` changes a job that is not in the state it says,
+                or adds one that exists, as far as that is seen: who adds looks with `find` first. The store must not
+                be used further.
         """
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
@@ -323,15 +323,16 @@ class Store(Protocol):
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
         """The newest `limit` wanted jobs among the next `rows` rows below `seq` = `before`: rows of the wanted states
         if all are terminal and none is `succeeded`, else of any. So a page may be empty and not the last one. Ids are
-        all looked up, however many. Jobs that have no row are looked at, too, but fewer of them. Where arguments are wanted, a page also ends when `SEARCH_BYTES` of them were read.
-        `now` is wall time: it tells delayed jobs from waiting ones."""
+        all looked up, however many. Jobs that have no row are looked at, too, but fewer of them. Where arguments are
+        wanted, a page also ends when `SEARCH_BYTES` of them were read. `now` is wall time: it tells delayed jobs from
+        waiting ones."""
 
     def forget(self, now: float, rows: int, results_max: int, dead_max: int) -> int:
-        """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time `now`;
-        forgets the oldest (by `seq`) of the `DEAD_LETTERS` beyond `dead_max`, `ACT_JOBS_MAX` at a time, and of all
-        other ended ones beyond `results_max`, `rows` at a time. Jobs that have succeeded may be kept together: then they
-        go with the last of them, about a minute later at most, and the order is that of those groups. A store without
-        room to do so forgets none. Returns how many are forgotten."""
+        """Looks at the next `rows` rows, round and round, and forgets ended jobs whose time is over at wall time
+        `now`; forgets the oldest (by `seq`) of the `DEAD_LETTERS` beyond `dead_max`, `ACT_JOBS_MAX` at a time, and of
+        all other ended ones beyond `results_max`, `rows` at a time. Jobs that have succeeded may be kept together:
+        then they go with the last of them, about a minute later at most, and the order is that of those groups. A
+        store without room to do so forgets none. Returns how many are forgotten."""
 
     def info(self) -> dict[str, Any]:
         """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), `dead` (number of

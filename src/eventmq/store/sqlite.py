@@ -1,9 +1,11 @@
-"""The store: one table of jobs in one SQLite database, in a file or in memory. The database itself is `database`'s.
+"""The store: jobs in one SQLite database, in a file or in memory. The database itself is `database`'s.
 
-What it costs decides its shape. A row is found by `seq`, its rowid. Besides that there is one index over ids, which
-are time-ordered, and partial ones over the rows that are only here (`paged`) and over those with a key. Small columns
-come before the large ones, so scans do not follow overflow chains. An ended job is the same row with its outcome filled
-in. Every row carries sums of what it says (`sums`), and is not believed without.
+What it costs decides its shape. A job is in one of three places: most are a part of some rows of the `journal`, then,
+if they succeed, of one of the `archive`; all others are rows of the table `job`, and whatever happens to a job but that
+it succeeds makes such a row of it. There a row is found by `seq`, its rowid. Besides that there is one index over ids,
+which are time-ordered, and partial ones over the rows that are only here (`paged`) and over those with a key. Small
+columns come before the large ones, so scans do not follow overflow chains. An ended job is the same row with its
+outcome filled in. Every row of every table carries sums of what it says (`sums`), and is not believed without.
 """
 
 from __future__ import annotations
