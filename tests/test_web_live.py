@@ -26,11 +26,15 @@ class World:
     def __init__(self) -> None:
         self.state: dict[str, int] = {}
         self.looked: list[str] = []
-        self.live = Live(self.look, self.at_once)
+        self.changes = 0
+        self.live = Live(self.look, self.change, self.at_once)
 
     def look(self, topic: str) -> int:
         self.looked.append(topic)
         return self.state.get(topic, 0)
+
+    def change(self) -> None:
+        self.changes += 1
 
     @staticmethod
     async def at_once(look: Callable[[str], Any], topic: str) -> Any:
@@ -63,6 +67,17 @@ def test_a_page_is_told_that_what_it_shows_has_changed(world: World) -> None:
             assert sum(watcher.notes.qsize() for watcher in world.live._watchers) == 0
             world.state[""] = 1
             assert await anext(all_) == CHANGED
+
+    run(test)
+
+
+def test_answers_from_before_a_change_are_forgotten_before_anybody_is_told(world: World) -> None:
+    async def test() -> None:
+        async with aclosing(await begun(world, "")) as stream:
+            assert world.changes == 1
+            world.state[""] = 1
+            assert await anext(stream) == CHANGED
+            assert world.changes == 2
 
     run(test)
 
@@ -181,6 +196,17 @@ def test_who_changes_something_sees_it_at_once() -> None:
     answers.of("PAUSE", {"queue": "mail"}, admin.ask)
     assert len(admin.told) == 2
     assert answers.of("STATUS", {}, admin.ask)["counts"] != before
+
+
+def test_sums_of_minutes_outlast_a_change() -> None:
+    clock, admin = Clock(), FakeAdmin()
+    answers = Answers(clock)
+    for command in ("STATUS", "FAILURES"):
+        answers.of(command, {"since": None} if command == "FAILURES" else {}, admin.ask)
+    answers.forget()
+    answers.of("FAILURES", {"since": None}, admin.ask)
+    answers.of("STATUS", {}, admin.ask)
+    assert admin.asked == ["STATUS", "FAILURES", "STATUS"]
 
 
 def test_an_answer_from_before_a_change_is_not_kept() -> None:

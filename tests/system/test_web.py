@@ -70,7 +70,7 @@ def test_a_job_is_seen_told_live_requeued_and_run_again(system: System, web: Web
         system.start_manager(EVENTMQ_QUEUES="mail,default")
         told(lines, "changed")
     job.result(timeout=20)
-    assert 'class="badge succeeded"' in web.client.get("/job", params={"id": str(job)}).text
+    until(lambda: 'class="badge succeeded"' in web.client.get("/job", params={"id": str(job)}).text, "it has succeeded")
     again = web.post("/job/rerun", id=str(job))
     assert again.url.params["id"] != str(job)
     until(lambda: len(journal.runs()) == 2, "it ran again")

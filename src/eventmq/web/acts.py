@@ -16,7 +16,7 @@ from eventmq.limits import ID_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol.administration import Selection
 from eventmq.values import JOBS_MAX
 from eventmq.web.ask import Ask, Missing, Wrong
-from eventmq.web.bulk import KINDS, Act
+from eventmq.web.bulk import KINDS, Act, Kind
 from eventmq.web.guard import may
 from eventmq.web.jobs import find_act, selection_of
 from eventmq.web.limits import ROWS, SEARCH_S
@@ -120,8 +120,7 @@ def begin(ask: Ask) -> Done:
     """
     do = ask.choice("do", list(KINDS))
     kind = KINDS[do]
-    if not may(ask.role, kind.role):
-        raise Forbidden(f"to {kind.verb.lower()} jobs takes the role {kind.role}")
+    _check_role(ask, kind)
     if ask.choice("which", ("selected", "all")) == "all":
         selection = selection_of(ask)
         states = [state for state in kind.states if not selection.states or state in selection.states]
@@ -138,6 +137,11 @@ def begin(ask: Ask) -> Done:
     return Done("", f"/act?id={act.id}")
 
 
+def _check_role(ask: Ask, kind: Kind) -> None:
+    if not may(ask.role, kind.role):
+        raise Forbidden(f"to {kind.verb.lower()} jobs takes the role {kind.role}")
+
+
 def go(ask: Ask) -> Done:
     """Does what was counted.
 
@@ -145,8 +149,7 @@ def go(ask: Ask) -> Done:
         Forbidden: The role is not enough.
     """
     act = find_act(ask)
-    if not may(ask.role, act.kind.role):
-        raise Forbidden(f"to {act.kind.verb.lower()} jobs takes the role {act.kind.role}")
+    _check_role(ask, act.kind)
     ask.bulk.go(act)
     return Done("", f"/act?id={act.id}")
 

@@ -36,7 +36,9 @@ from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
 from eventmq.web.limits import BODY_BYTES_MAX, EXPORTS_MAX, ROWS
 from eventmq.web.lines import Lines
-from eventmq.web.live import Live
+from eventmq.web.live import Live, Told
+
+Connect = Callable[[], Admin]
 
 TOLD = "eventmq_told"
 """A cookie with what the last form did, for the next page to say."""
@@ -103,15 +105,22 @@ STATUS_OF: dict[type[Exception], int] = {BrokerUnavailable: 503, Missing: 404, W
 
 
 class Dashboard:
-    """The application's parts, and how a request goes through them."""
+    """The application's parts, and how a request goes through them.
 
-    def __init__(self, settings: Settings, connect: Callable[[], Admin], share: Callable[[], Admin]) -> None:
+    Args:
+        settings: Ours.
+        connect: Makes a connection of its own to the Router.
+        share: Makes one whose answers are shared.
+        changed: Called when something has changed: what was shared counts no more.
+    """
+
+    def __init__(self, settings: Settings, connect: Connect, share: Connect, changed: Told = lambda: None) -> None:
         self.settings = settings
         self.connect = connect
         self.lines = Lines(share)
         self.bulk = Bulk(connect)
         self.exporting = 0
-        self.live = Live(self._look)
+        self.live = Live(self._look, changed)
         self.tokens = Tokens()
         self.monitoring = of_router(address.reachable(settings.administrative_addr))
 

@@ -37,7 +37,7 @@ class Answers:
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._said: dict[bytes, tuple[float, Any]] = {}
+        self._said: dict[tuple[str, bytes], tuple[float, Any]] = {}
         self._changed = now()
 
     def of(self, command: str, params: dict[str, Any], ask: Ask) -> Any:
@@ -46,10 +46,8 @@ class Answers:
             try:
                 return ask(command, **params)
             finally:
-                with self._lock:
-                    self._said.clear()
-                    self._changed = self._now()
-        key = msgspec.msgpack.encode((command, sorted(params.items())))
+                self.forget()
+        key = command, msgspec.msgpack.encode(sorted(params.items()))
         asked = self._now()
         with self._lock:
             self._said = {each: said for each, said in self._said.items() if said[0] > asked}
@@ -60,6 +58,12 @@ class Answers:
             if asked >= self._changed:
                 self._said[key] = asked + (SUMS_SHARED_S if command in SUMS else SHARED_S), answer
         return answer
+
+    def forget(self) -> None:
+        """Something has changed: what was said before counts no more, but for sums."""
+        with self._lock:
+            self._said = {key: said for key, said in self._said.items() if key[0] in SUMS}
+            self._changed = self._now()
 
 
 class Line(Admin):

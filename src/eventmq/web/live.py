@@ -19,6 +19,9 @@ from eventmq.web.limits import PACE_S, STREAM_NOTES_MAX, STREAMS_MAX
 Look = Callable[[str], Any]
 """Asks the Router about a topic; what it returns is compared with what it was before. Runs in a thread."""
 
+Told = Callable[[], object]
+InThread = Callable[..., Awaitable[Any]]
+
 BEAT_S = 15.0
 """A comment this often shows a proxy, and us, that the other side is still there."""
 
@@ -42,11 +45,13 @@ class Live:
 
     Args:
         look: Asks about one topic.
-        in_thread: Runs it without holding up the loop.
+        changed: Called before anybody is told: pages must not be made of answers from before.
+        in_thread: Runs `look` without holding up the loop.
     """
 
-    def __init__(self, look: Look, in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread) -> None:
+    def __init__(self, look: Look, changed: Told, in_thread: InThread = asyncio.to_thread) -> None:
         self._look = look
+        self._changed = changed
         self._in_thread = in_thread
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
@@ -85,10 +90,12 @@ class Live:
         while self._watchers:
             for topic in {watcher.topic for watcher in self._watchers}:
                 seen = await self._in_thread(self._digest, topic)
-                for watcher in self._watchers:
-                    if watcher.topic == topic and watcher.seen != seen:
-                        watcher.seen = seen
-                        watcher.tell("changed")
+                behind = [each for each in self._watchers if each.topic == topic and each.seen != seen]
+                if behind:
+                    self._changed()
+                for watcher in behind:
+                    watcher.seen = seen
+                    watcher.tell("changed")
             await asyncio.sleep(PACE_S)
 
     def _digest(self, topic: str) -> bytes:

@@ -104,20 +104,12 @@ def _queue_row(ask: Ask, name: str, told: ShownQueue) -> QueueRow:
     return QueueRow(name, told, sums["enqueued"] / minutes, ended / minutes, past)
 
 
-class Server(msgspec.Struct, frozen=True):
-    """A job manager that serves a queue."""
-
-    name: str
-    weight: int
-    running: int
-
-
 class Queue(Page, frozen=True):
     """One queue."""
 
     name: str
     queue: ShownQueue
-    servers: list[Server]
+    servers: list[dict[str, Any]]
     window: str
     totals: dict[str, int]
     history: History
@@ -136,7 +128,7 @@ def queue(ask: Ask) -> Queue:
     window = ask.choice("window", list(charts.WINDOWS))
     past = charts.history(ask.admin, window, ask.now, queue=name)
     serving = [
-        Server(worker["name"], weight, worker["running"])
+        {"name": worker["name"], "weight": weight, "running": worker["running"]}
         for worker in ask.admin.ask("WORKERS")["connected_workers"].values()
         for weight, served in worker["queues"]
         if served == name
@@ -251,31 +243,22 @@ def types(ask: Ask) -> JobTypes:
 # ---- the system ------------------------------------------------------------------------------------------
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """A setting, as this process reads it."""
-
-    name: str
-    value: Any
-    origin: str
-    help: str
-
-
 class System(Page, frozen=True):
-    """The Router, its store, who is connected, what is set, and what `eventmq doctor` finds."""
+    """The Router, its store, who is connected, what `eventmq doctor` finds; each setting: value, origin, meaning."""
 
     version: str
     findings: list[dict[str, Any]]
     status: dict[str, Any]
     workers: int
     schedulers: list[dict[str, Any]]
-    settings: list[Setting]
+    settings: dict[str, tuple[Any, str, str]]
 
 
 def system(ask: Ask) -> System:
     """The Router as it is, and the settings as they are read here."""
     findings = [finding._asdict() for finding in (*doctor.of_router(ask.admin), *doctor.of_machine())]
     shown = ask.settings.shown()
-    rows = [Setting(row.name, shown[row.name], ask.settings.origin(row.name), row.metadata["help"]) for row in table()]
+    rows = {row.name: (shown[row.name], ask.settings.origin(row.name), row.metadata["help"]) for row in table()}
     status = ask.admin.ask("STATUS")
     schedulers = ask.admin.ask("SCHEDULERS")["connected_schedulers"].values()
     return System(__version__, findings, status, status["managers"], list(schedulers), rows)

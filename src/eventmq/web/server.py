@@ -47,7 +47,7 @@ def run(settings: Settings) -> int:
     check_exposure(settings)
     addr = address.reachable(settings.administrative_addr)
     answers = Answers()
-    dashboard = Dashboard(settings, lambda: Admin(addr), lambda: Line(addr, answers))
+    dashboard = Dashboard(settings, lambda: Admin(addr), lambda: Line(addr, answers), answers.forget)
     config = uvicorn.Config(
         create_app(dashboard),
         log_config=None,
