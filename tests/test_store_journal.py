@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from model_store import ModelStore
 
-from eventmq.errors import StorageFull
+from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import archive, journal
+from eventmq.store import archive, database, journal, retention
 from eventmq.store.base import Changes, Ended, Moved, Requeued, Wanted
 from eventmq.store.sqlite import AGED_S, SqliteStore
 
@@ -416,3 +416,54 @@ def test_a_full_disk_leaves_the_journal_as_it_was(reopen: Open) -> None:
     store._db.execute("PRAGMA max_page_count = 1000000")
     store.apply(Changes(added=large, ended=[end(1), end(2, state="dead")]))
     assert places(reopen()) == (298, 1, 0)
+
+
+@pytest.mark.parametrize("odd", ["\0abc", "", "\uffff", "\U00010000", "'\"\\u0000", " "])
+def test_ids_that_only_begin_like_others_are_found_in_the_archive(reopen: Open, odd: str) -> None:
+    store, id = reopen(), f"{int(START * 1e3):012x}"[:8] + "5" + odd
+    store.apply(Changes(added=[job(1), job(2, id=id), job(3)]))
+    store.apply(Changes(ended=[end(1), end(2), end(3)]))
+    settle(store)
+    assert places(store) == (0, 0, 3)
+    assert [record.job.seq for record in store.find([id])] == [2]
+
+
+@pytest.mark.parametrize("change", ["substr(marks, 2)", "marks || x'00'", "x''", "zeroblob(length(marks))"])
+def test_damage_to_what_tells_whether_a_job_is_archived_is_seen(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A large file is not checked when it is opened, and most jobs are looked for without opening a row."""
+    archived(reopen(), 3)
+    monkeypatch.setattr(database, "CHECK_BYTES_MAX", 0)
+    store = reopen()
+    store._db.execute(f"UPDATE archive SET marks = CAST({change} AS BLOB)")
+    with pytest.raises(StoreError, match="is damaged"):
+        store.find([id_of(START + 1e-4, 1)])
+
+
+def test_few_rows_of_the_archive_are_forgotten_at_once(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may have a single job."""
+    monkeypatch.setattr(archive, "ROW_JOBS", 1)
+    monkeypatch.setattr(retention, "ARCHIVE_ROWS", 8)
+    store = reopen()
+    archived(store, 20)
+    assert [store.forget(0.0, 1_000, 2, ALL) for _ in range(4)] == [8, 8, 2, 0]
+    assert listed(store) == [20, 19]
+
+
+def test_new_jobs_may_be_told_in_any_order(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(3), job(1)]))
+    store.apply(Changes(added=[job(2), job(4)], ended=[end(3)]))
+    assert listed(store) == [4, 3, 2, 1]
+    settle(store)
+    assert listed(store) == [4, 3, 2, 1]
+    assert [each.seq for each in reopen()._journal.live()] == []
+
+
+@pytest.mark.parametrize("again", ["succeeded", "dead"])
+def test_a_job_of_the_journal_ends_once(reopen: Open, again: str) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1)], ended=[end(1)]))
+    with pytest.raises(StoreError, match="not as they should be"):
+        store.apply(Changes(ended=[end(1, state=again)]))

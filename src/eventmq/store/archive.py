@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from array import array
 from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
@@ -16,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from eventmq.protocol.packing import batches
-from eventmq.protocol.v2 import Job, decode, pack, unpack
+from eventmq.protocol.v2 import Job, decode, pack
 from eventmq.store import sums
 from eventmq.store.base import Ended, Record
 from eventmq.store.journal import Kept, Opened, array_of, job_of, record_of
@@ -73,7 +74,7 @@ class Archive:
             some = kept[start : start + ROW_JOBS]
             alike: dict[tuple[str, float], list[Kept]] = {}
             for each in some:
-                kind = each.id[:MADE_CHARS], min(each.expires, EXPIRES_MAX) // EXPIRES_S
+                kind = _made(each.id), min(each.expires, EXPIRES_MAX) // EXPIRES_S
                 alike.setdefault(kind, []).append(each)
             for (made, _), together in alike.items():
                 for row in batches(together, _size):
@@ -148,14 +149,14 @@ class Archive:
         """Those of the jobs with these ids that are here."""
         if not (ids and self.count):
             return []
-        made = json.dumps(list({id[:MADE_CHARS] for id in ids}))
+        made = json.dumps([_made(some) for some in {id[:MADE_CHARS] for id in ids}])
         spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
         if not spans:
             return []
         found: list[Record] = []
-        wanted, its_marks = set(ids), set(unpack(_marks(ids)))
+        wanted, its_marks = set(ids), set(_marks_in(_marks(ids)))
         for number, marks in spans:
-            places = [place for place, mark in enumerate(unpack(marks)) if mark in its_marks]
+            places = [place for place, mark in enumerate(_marks_in(marks)) if mark in its_marks]
             if places:
                 row = self._db.execute(READ, (number,)).fetchone()
                 found += [record_of(job, end) for job, end in _opened_at(places, row) if job.id in wanted]
@@ -177,9 +178,21 @@ def _seq(opened: Opened) -> int:
     return opened[0].seq
 
 
+def _made(id: str) -> str:
+    """What ids made at about this time begin with, as SQLite finds it in JSON: without NUL, where it would end."""
+    return id[:MADE_CHARS].replace("\0", " ")
+
+
 def _marks(ids: list[str]) -> bytes:
     """Some bits of each id, in order of the jobs: by them all others are passed by unopened."""
-    return pack([crc32(id.encode()) for id in ids])
+    marks = array("I", [crc32(id.encode()) for id in ids]).tobytes()
+    return marks + crc32(marks, 1).to_bytes(4, "big")  # they are believed before the row is
+
+
+def _marks_in(marks: bytes) -> array[int]:
+    if crc32(marks[:-4], 1) != int.from_bytes(marks[-4:], "big"):
+        raise sums.Damaged("the marks of a row of the archive are not what was written")
+    return array("I", marks[:-4])
 
 
 def _opened(row: tuple[Any, ...]) -> list[Opened]:

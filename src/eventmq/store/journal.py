@@ -200,7 +200,7 @@ class Journal:
             self._count -= len(added)
             self._bytes -= size
             seqs += added
-        self.first = max(self.first, stop)
+        self.first = stop
         return [self._pop(seq) for seq in seqs if seq in self._jobs]
 
     @property
