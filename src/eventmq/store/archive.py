@@ -150,11 +150,9 @@ class Archive:
         if not (ids and self.count):
             return []
         made = json.dumps([_made(some) for some in {id[:MADE_CHARS] for id in ids}])
-        spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
-        if not spans:
-            return []
         found: list[Record] = []
-        wanted, its_marks = set(ids), set(_marks_in(_marks(ids)))
+        spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
+        wanted, its_marks = set(ids), set(_marks_in(_marks(ids))) if spans else set()
         for number, marks in spans:
             places = [place for place, mark in enumerate(_marks_in(marks)) if mark in its_marks]
             if places:
@@ -166,16 +164,12 @@ class Archive:
         """The jobs below a seq, newest first."""
         for (first,) in self._db.execute(SLICES, (before - 1,)) if self.count else ():
             rows = self._db.execute(READ_SLICE, (first,)).fetchall()
-            jobs = sorted((each for row in rows for each in _opened(row)), key=_seq, reverse=True)
+            jobs = sorted((each for row in rows for each in _opened(row)), key=lambda each: each[0].seq, reverse=True)
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
 def _size(kept: Kept) -> int:
     return len(kept.job) + len(kept.end)
-
-
-def _seq(opened: Opened) -> int:
-    return opened[0].seq
 
 
 def _made(id: str) -> str:
