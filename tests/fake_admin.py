@@ -89,6 +89,7 @@ class FakeAdmin(Admin):
             "arguments": self.arguments,
             "value": {"access_token": "hunter2", "text": self.text},
             "kept_until": WALL + 1000,
+            "attempts": [{"attempt": 1, "started": None, "ended": WALL - 30, "worker": self.text, "error": self.text}],
         }
 
     def on_logs(self, id: str, after: int) -> dict[str, Any]:

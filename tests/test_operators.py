@@ -11,6 +11,7 @@ from model_store import ModelStore
 from world import World, job
 
 from eventmq import limits
+from eventmq.broker import attempts
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.protocol import calls, v2
 from eventmq.store.base import Store
@@ -285,6 +286,25 @@ def test_an_answer_is_never_longer_than_its_bound(world: World, monkeypatch: pyt
     world.enqueue(*(job(f"j{n}") for n in range(10)))
     assert len(ask(world, "JOBS")["jobs"]) == 4
     assert len(ask(world, "JOBS", limit=1_000_000)["jobs"]) == 4
+
+
+def test_one_job_tells_how_its_attempts_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.enqueue(job("a", options=v2.pack({"retries": 1})))
+    world.join(b"m", credit=10)
+    for state in ("crashed", "failed", "failed"):
+        began = world.wall
+        world.finish(b"m", world.handed(b"m")[-1], state=state)
+        world.turn()
+    told = ask(world, "JOB", id="a")
+    assert told["state"] == "dead"
+    crashed, failed = told["attempts"]
+    error, ended = "builtins.ValueError: no", pytest.approx(began, abs=5)
+    assert crashed == {"attempt": 1, "started": None, "ended": ended, "worker": "m", "error": error}
+    assert (failed["attempt"], failed["ended"] - failed["started"]) == (2, pytest.approx(0.001, abs=1e-4))
+    monkeypatch.setattr(attempts, "JOBS_MAX", 1)
+    world.enqueue(job("b", options=v2.pack({"retries": 1})))
+    world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    assert [len(ask(world, "JOB", id=id)["attempts"]) for id in "ab"] == [0, 1]
 
 
 def test_one_job_tells_everything(world: World) -> None:

@@ -6,7 +6,8 @@ Owns `leases`. Nothing here sends, reads a clock or knows a socket; `now` is mon
 from __future__ import annotations
 
 from eventmq.broker import lifecycle
-from eventmq.broker.intake import Intake, moved
+from eventmq.broker.attempts import Attempt, Attempts
+from eventmq.broker.intake import Intake, error_of, moved
 from eventmq.broker.joblogs import JobLogs
 from eventmq.broker.policy import Policy
 from eventmq.broker.pool import Crew, Incarnation, Manager
@@ -25,6 +26,7 @@ class Leases(Intake):
         leases: Running jobs by id.
         progress: How far running jobs say they are, by id, packed.
         logs: What jobs have logged lately.
+        attempts: How attempts ended lately after which the job was tried again.
         absent: Holds the jobs in doubt until a manager names them, or the wait for managers is over.
         next_lease: The number given out last.
         first_lease: Leases below it were handed out before memory was made from the store.
@@ -35,6 +37,7 @@ class Leases(Intake):
         self.leases: dict[str, Lease] = {}
         self.progress: dict[str, bytes] = {}
         self.logs = JobLogs()
+        self.attempts = Attempts()
         self.first_lease = self.next_lease = max(first_lease, self.epoch << 32)
         self.absent = Manager(b"", 2, Incarnation("", ""), Crew(()), now)
         for job in self.in_doubt:
@@ -62,6 +65,11 @@ class Leases(Intake):
         lease = self.leases.pop(job.id, None)
         if lease is not None and lease[1].crew.fair is not None:
             lease[1].crew.fair.given_back(job.queue)
+
+    def _remember_attempt(self, job: Job, cause: v2.Failure, wall: float, run_s: float | None) -> None:
+        """The attempt before the one that the job waits for now has ended."""
+        worker, started = self.leases[job.id][1].incarnation.name, None if run_s is None else wall - run_s
+        self.attempts.add(job.id, Attempt(job.attempt - 1, started, wall, worker, error_of(cause)))
 
     def _mark(self, job: Job) -> None:
         """That a job which may begin only once is handed out is stored before it leaves."""

@@ -219,14 +219,15 @@ class Ledger(Leases):
         self.counts["retried"] += 1
         given = outcome.delay_s
         delay_s = retries.delay_s(options, job) if given is None else min(max(given, 0.0), limits.FUTURE_S_MAX)
-        self._try_again(job, wall + delay_s if delay_s else 0.0, failure)
+        self._try_again(job, wall + delay_s if delay_s else 0.0, failure, wall, outcome.run_s)
 
-    def _try_again(self, job: Job, due: float, failure: Failure | None = None) -> None:
-        """Running to delayed, or straight back to waiting when `due` is 0."""
+    def _try_again(self, job: Job, due: float, cause: Failure, wall: float, run_s: float | None = None) -> None:
+        """Running to delayed, or straight back to waiting when `due` is 0. Without `run_s` it was cut short."""
+        self._remember_attempt(job, cause, wall, run_s)
         move(job, "put_off" if due else "give_back")
         self._take_back(job)
         job.lease, job.due = 0, due
-        self.changes.moved.append(moved(job, failure))
+        self.changes.moved.append(moved(job, None if run_s is None else cause))
         if not due:
             self.put_back(job)
         else:
@@ -272,7 +273,7 @@ class Ledger(Leases):
             held_back = options.on_partition == "stop" and left_s > 0
             if held_back:
                 self.held_back[job.id] = now + left_s
-            self._try_again(job, wall + left_s if held_back else 0.0)
+            self._try_again(job, wall + left_s if held_back else 0.0, cause, wall)
 
     def refuse_to_run(self, job: Job, failure: Failure, wall: float) -> None:
         """A job that was just handed out turns out to be impossible to send: it is dead."""

@@ -103,6 +103,7 @@ class Operators(Selections):
             "arguments": _arguments(record.job.payload),
             "value": _plain(v2.unpack, record.value) if record.value else None,
             "kept_until": record.expires or None,
+            "attempts": self.ledger.attempts.of(record.job.id),
         }
 
     def why(self, params: OneJob) -> dict[str, Any]:
