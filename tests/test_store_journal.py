@@ -428,17 +428,33 @@ def test_ids_that_only_begin_like_others_are_found_in_the_archive(reopen: Open, 
     assert [record.job.seq for record in store.find([id])] == [2]
 
 
-@pytest.mark.parametrize("change", ["substr(marks, 2)", "marks || x'00'", "x''", "zeroblob(length(marks))"])
-def test_damage_to_what_tells_whether_a_job_is_archived_is_seen(
+@pytest.mark.parametrize(
+    "change",
+    [
+        "marks = substr(marks, 2)", "marks = marks || x'00'", "marks = x''", "marks = zeroblob(length(marks))",
+        "jobs = replace(CAST(jobs AS TEXT), 'tasks.add', 'tasks.odd')", "count = 4",
+    ],
+)  # fmt: skip
+def test_damage_to_the_archive_is_seen_when_it_is_read(
     reopen: Open, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """A large file is not checked when it is opened, and most jobs are looked for without opening a row."""
     archived(reopen(), 3)
     monkeypatch.setattr(database, "CHECK_BYTES_MAX", 0)
     store = reopen()
-    store._db.execute(f"UPDATE archive SET marks = CAST({change} AS BLOB)")
+    name, value = change.split(" = ")
+    store._db.execute(f"UPDATE archive SET {name} = CAST({value} AS {'INTEGER' if name == 'count' else 'BLOB'})")
     with pytest.raises(StoreError, match="is damaged"):
         store.find([id_of(START + 1e-4, 1)])
+
+
+def test_damage_to_the_archive_is_seen_when_it_is_listed(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    archived(reopen(), 3)
+    monkeypatch.setattr(database, "CHECK_BYTES_MAX", 0)
+    store = reopen()
+    store._db.execute("UPDATE archive SET seq_last = 4")
+    with pytest.raises(StoreError, match="is damaged"):
+        listed(store)
 
 
 def test_few_rows_of_the_archive_are_forgotten_at_once(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,3 +483,11 @@ def test_a_job_of_the_journal_ends_once(reopen: Open, again: str) -> None:
     store.apply(Changes(added=[job(1)], ended=[end(1)]))
     with pytest.raises(StoreError, match="not as they should be"):
         store.apply(Changes(ended=[end(1, state=again)]))
+
+
+def test_a_job_of_the_journal_is_not_added_again(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(1)]))
+    with pytest.raises(StoreError, match="already"):
+        store.apply(Changes(added=[job(2, id=job(1).id)]))
+    assert [each.id for each in reopen()._journal.live()] == [job(1).id]

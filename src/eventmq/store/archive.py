@@ -190,12 +190,9 @@ def _marks_in(marks: bytes) -> array[int]:
 
 
 def _opened(row: tuple[Any, ...]) -> list[Opened]:
-    """The jobs of a row."""
+    """The jobs of a row; their leases mean nothing."""
     *_, jobs, ends = sums.checked(row[1:])
-    opened = decode(jobs, list[Job])
-    for job in opened:
-        job.lease = 0
-    return list(zip(opened, decode(ends, list[Ended]), strict=True))
+    return list(zip(decode(jobs, list[Job]), decode(ends, list[Ended]), strict=True))
 
 
 def _opened_at(places: list[int], row: tuple[Any, ...]) -> list[Opened]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Body, Job, decode, pack
 from eventmq.store.base import Ended, Record
 
@@ -137,7 +138,8 @@ class Journal:
         return [self._pop(seq) for seq in left]
 
     def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
-        """Takes the new jobs that are plain. Returns the others."""
+        """Takes the new jobs that are plain. Returns the others. One that is here already would be stored twice, and no
+        Router could start when it is retired."""
         kept, seqs, added = self._jobs, self._seqs, self._added
         others, created, earliest, latest = [], -1.0, "", ""
         for job in jobs:
@@ -146,7 +148,9 @@ class Journal:
                 earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
             seq, id = job.seq, job.id
             is_plain = earliest <= id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES
-            if not is_plain or seq <= self.last or id in seqs or seq in touched:
+            if id in seqs:
+                raise StoreError(f"a job with the id {id!r} is in the journal already")
+            if not is_plain or seq <= self.last or seq in touched:
                 others.append(job)
                 continue
             packed = pack(job)
