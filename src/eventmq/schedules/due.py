@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import takewhile
+from itertools import islice, takewhile
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
@@ -31,7 +31,10 @@ INSTANT_S = 0.001
 """Shorter than any time between two runs, longer than what the calendar's microseconds round away."""
 
 WINDOW_FACTOR = 60
-"""How a search backwards widens; it starts at a minute."""
+"""How a search backwards widens; it starts at LISTED_S."""
+
+LISTED, LISTED_S = 100, 60.0
+"""So many times, and those in so short a stretch, are looked at one by one."""
 
 
 def first_moment(rule: Rule, anchor: float) -> float:
@@ -155,16 +158,27 @@ def next_run(rule: Rule, schedule: str, anchor: float, last: float, wall: float)
 
 
 def _latest_misfire(rule: Rule, schedule: str, anchor: float, first: float, wall: float) -> float:
-    """Of the times from `first` on, the last one that is too late. Looks back as far as there is one, so that its cost
-    does not depend on how many there are."""
-    late_since = wall - rule.grace_s
-    window_s = 60.0
-    while True:
-        moment = max(late_since - rule.jitter_s - window_s, first - INSTANT_S)
-        late = list(takewhile(lambda due: not in_time(rule, schedule, due, wall), times(rule, anchor, moment)))
-        if late:
-            return late[-1]
+    """Of the times from `first` on, the last one that is too late. Looks back as far as there is one, and then halves
+    the way from there, so that its cost does not depend on how many there are, nor on how they lie."""
+    late_until = wall - rule.grace_s - rule.jitter_s
+    window_s = LISTED_S
+    latest = first
+    while window_s < late_until - first:
+        due = after(rule, anchor, late_until - window_s)
+        if due is not None and due < late_until:
+            latest = due
+            break
         window_s *= WINDOW_FACTOR
+    while True:
+        coming = times(rule, anchor, latest - INSTANT_S)
+        late = [*islice(takewhile(lambda due: not in_time(rule, schedule, due, wall), coming), LISTED)]
+        if len(late) < LISTED:
+            return late[-1]
+        latest, end = late[-1], late_until
+        while end - latest > LISTED_S:
+            middle = (latest + end) / 2
+            due = after(rule, anchor, middle)
+            latest, end = (due, end) if due is not None and due < late_until else (latest, middle)
 
 
 def in_time(rule: Rule, schedule: str, due: float, wall: float) -> bool:
