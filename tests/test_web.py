@@ -120,6 +120,8 @@ def test_each_step_of_a_chart_leads_to_its_jobs(site: Site) -> None:
         ("/jobs", {"before": "9" * 30}),
         ("/jobs", {"before": "\u0663"}),
         ("/jobs", {"q": "error:'"}),
+        ("/jobs", {"q": "until:9999-12-31T23:59:59-23:59"}),
+        ("/jobs", {"q": "until:0001-01-01T00:00+23:59"}),
         ("/queues", {"skip": "1e9"}),
         ("/queue", {}),
         ("/queue", {"name": "x" * 201}),
@@ -269,7 +271,15 @@ def test_a_job_that_is_run_again_unchanged_keeps_its_very_arguments(site: Site) 
     page = site.page("/job", suffix=".json").json()
     site.post("/job/rerun", id="1f", arguments=page["editable"])
     assert site.admin.told[0][1]["arguments"] is None
-    for wrong in ("{", "[]", '{"args": {}, "kwargs": {}}', '{"args": []}'):
+    beyond = (f"{2**64}", '"\\ud800"', "[" * 100_000 + "]" * 100_000)
+    wrongs = (
+        "{",
+        "[]",
+        '{"args": {}, "kwargs": {}}',
+        '{"args": []}',
+        *(f'{{"args": [{each}], "kwargs": {{}}}}' for each in beyond),
+    )
+    for wrong in wrongs:
         assert site.post("/job/rerun", id="1f", arguments=wrong).status_code == 400
 
 

@@ -126,6 +126,7 @@ def test_a_name_that_is_not_ours_is_refused(site: Site) -> None:
         ({"Origin": "http://localhost:3000"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}, 403),
     ],

@@ -100,10 +100,10 @@ def _moment(word: str, value: str, now: float) -> float:
         pass
     try:
         when = datetime.fromisoformat(value)
-    except ValueError:
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         text = f"{word!r}: expected a span of time as 30m or 2h, or a time as 2026-11-01 or 2026-11-01T12:00Z"
         raise QueryError(text) from None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def text_of(selection: Selection) -> str:

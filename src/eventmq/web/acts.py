@@ -183,8 +183,9 @@ def _arguments(edited: str, original: Any, redaction: Redaction) -> dict[str, An
     """The arguments that were typed; None = they are the old ones."""
     try:
         given = json.loads(edited)
-    except ValueError as error:
-        raise Wrong(f"the arguments are no JSON: {error}") from None
+        msgspec.msgpack.encode(given)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise Wrong(f"the arguments are no JSON that a job can be called with: {error}") from None
     if (
         not isinstance(given, dict)
         or not isinstance(given.get("args"), list)

@@ -114,7 +114,7 @@ class Guard:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return False
         origin = headers.get("origin")
-        place = urlsplit(origin or "").netloc.lower()
+        place = (origin or "").lower().partition("://")[2]
         return origin is None or place == host or _host(place) in self._named
 
 
