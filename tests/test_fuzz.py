@@ -52,7 +52,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
     if kind is typing.Annotated:
         least = getattr(inner[1], "ge", None)
-        return values(inner[0]) if least is None else st.integers(least, 2**63 - 1)
+        return values(inner[0]) if least is None else st.integers(least, getattr(inner[1], "le", None) or 2**63 - 1)
     if kind in (types.UnionType, typing.Union):
         return st.one_of(*map(values, inner))
     if kind is list:

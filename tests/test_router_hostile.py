@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from world import World, job
@@ -11,6 +12,7 @@ from eventmq import limits
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.protocol import v1, v2
 from eventmq.protocol.v2 import Failure, Outcome
+from eventmq.store.open import open_store
 
 DEPTH = 100_000
 DEEP = b"\x91" * DEPTH + b"\xc0"
@@ -123,6 +125,52 @@ def test_credit_without_end_is_cut(world: World) -> None:
     assert world.router.workers[b"m"]["available_slots"] == limits.CREDIT_MAX
     world.client(b"admin", b"REQUEST", v2.Request(1, []))
     assert len(world.router.queues["default"]) == limits.CREDIT_MAX
+
+
+def test_a_delay_that_is_no_number_is_none() -> None:
+    world = World(open_store("memory:", "none"))
+    world.join(b"m", credit=1)
+    world.enqueue(job("a", options=v2.pack_options(v2.Options(retries=1))))
+    (handed,) = world.handed(b"m")
+    outcome = Outcome("a", handed.lease, "retry", b"", Failure("x", "y"), math.nan, math.nan)
+    world.manager(b"m", b"REPLY", v2.Reply(1, [outcome], 2))
+    assert [each.attempt for each in world.handed(b"m")] == [1, 2]
+
+
+def test_a_grace_that_is_no_number_is_none(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    world.client(b"c", b"CANCEL", v2.Cancel(1, ["a"], math.nan))
+    world.wait(limits.CANCEL_ANSWER_S + 0.2)
+    assert [v2.decode(each.frames[3], v2.Answer).answer for each in world.sent if each.frames[2] == b"REPLY"] == [
+        {"a": "unconfirmed"}
+    ]
+
+
+def test_lines_that_were_left_out_are_counted_as_far_as_there_are_numbers(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    (handed,) = world.handed(b"m")
+    for skipped in (limits.JOB_LOG_SKIPPED_MAX, 2**64 - 1, 2**64 - 1):
+        report = v2.Report("a", handed.lease, b"", [v2.LogLine(0.0, "INFO", "x")], skipped)
+        world.manager(b"m", b"PROGRESS", v2.Progress([report]))
+    assert world.router.refusals == {"malformed": 2}
+    (reply,) = world.turn((ADMINISTRATIVE, [b"op", *v2.encode(b"LOGS", v2.Question(1, {"id": "a"}))]))
+    assert v2.decode(reply.frames[3], v2.Answer).answer["next"] == limits.JOB_LOG_SKIPPED_MAX + 1
+
+
+def test_looking_at_a_job_that_is_just_due_leaves_it_where_it_is(world: World) -> None:
+    """More are due at once than begin to wait in one turn: the last one is seen as waiting, and can be cancelled."""
+    later = v2.pack_options(v2.Options(delay_s=1.0))
+    world.enqueue(*(job(f"{n:04}", options=later) for n in range(limits.PAGE_JOBS)))
+    world.enqueue(job("last", options=later))
+    (reply,) = world.turn((FRONTEND, [b"asker", *v2.encode(b"INFO", v2.Info(1, "last"))]), after=2.0)
+    answer = v2.decode(reply.frames[3], v2.Answer).answer
+    assert (answer["state"], answer["due"]) == ("waiting", None)
+    world.client(b"c", b"CANCEL", v2.Cancel(1, ["last"]))
+    assert world.router.ledger.counts["cancelled"] == 1
+    world.wait(0.2)
+    assert serves(world)
 
 
 def test_of_many_names_on_one_connection_the_last_one_is_remembered(world: World) -> None:

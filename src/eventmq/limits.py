@@ -91,6 +91,9 @@ JOB_LOG_LINES_MAX = 200
 JOB_LOG_LINE_CHARS_MAX = 2_000
 """One such line with its traceback, which keeps its tail."""
 
+JOB_LOG_SKIPPED_MAX = 1 << 32
+"""Lines that are left out of one report: more than any job can log in the meantime, and sums of it stay numbers."""
+
 LEVEL_CHARS_MAX = 20
 """Name of a line's level."""
 

@@ -119,7 +119,7 @@ class Frontend(Scheduling):
             text = f"{len(body.ids)} jobs in one CANCEL, the limit is {limits.BATCH_JOBS_MAX}"
             self.send_refused(FRONTEND, sender, body.n, "too_large", text)
             return
-        grace_s = min(max(body.grace_s, 0.0), limits.CANCEL_GRACE_S_MAX)
+        grace_s = min(max(0.0, body.grace_s), limits.CANCEL_GRACE_S_MAX)  # 0.0 first: a NaN is 0, too
         again = [id for id in body.ids if id in self.stops.runs]
         stored = self.ledger.stored(body.ids)
         answer = {id: self._end_or_stop(id, grace_s, stored) for id in dict.fromkeys(body.ids)}
@@ -151,8 +151,8 @@ class Frontend(Scheduling):
     def describe(self, record: Record) -> dict[str, Any]:
         """Everything that is known of a job, for a person. Times are wall times, or None."""
         job = self.ledger.live.get(record.job.id, record.job)
-        if job.due <= self.wall:
-            job.due = 0.0
+        if 0.0 < job.due <= self.wall:
+            job = msgspec.structs.replace(job, due=0.0)  # a copy: `timers` finds a job by its own `due`
         lease = self.ledger.leases.get(job.id)
         failure = v2.decode(record.failure, v2.Failure) if record.failure else None
         return {

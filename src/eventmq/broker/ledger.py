@@ -218,7 +218,8 @@ class Ledger(Leases):
         job.attempt += 1
         self.counts["retried"] += 1
         given = outcome.delay_s
-        delay_s = retries.delay_s(options, job) if given is None else min(max(given, 0.0), limits.FUTURE_S_MAX)
+        # 0.0 first: a NaN is 0, too
+        delay_s = retries.delay_s(options, job) if given is None else min(max(0.0, given), limits.FUTURE_S_MAX)
         self._try_again(job, wall + delay_s if delay_s else 0.0, failure, wall, outcome.run_s)
 
     def _try_again(self, job: Job, due: float, cause: Failure, wall: float, run_s: float | None = None) -> None:

@@ -308,7 +308,7 @@ class Report(Body):
     lease: int
     value: Annotated[bytes, msgspec.Meta(max_length=limits.PROGRESS_BYTES_MAX)] = b""
     lines: Annotated[list[LogLine], msgspec.Meta(max_length=limits.JOB_LOG_LINES_MAX)] = []
-    skipped: Annotated[int, msgspec.Meta(ge=0)] = 0
+    skipped: Annotated[int, msgspec.Meta(ge=0, le=limits.JOB_LOG_SKIPPED_MAX)] = 0
 
 
 class Progress(Body):
