@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -491,3 +492,31 @@ def test_a_job_of_the_journal_is_not_added_again(reopen: Open) -> None:
     with pytest.raises(StoreError, match="already"):
         store.apply(Changes(added=[job(2, id=job(1).id)]))
     assert [each.id for each in reopen()._journal.live()] == [job(1).id]
+
+
+def test_a_list_of_the_archive_ends_where_what_is_older_was_accepted_too_early(reopen: Open) -> None:
+    store = reopen()
+    archived(store)
+    found = listed(store, rows=100, stop=START + 0.05)
+    assert found == [*range(600, found[-1] - 1, -1)]
+    assert 450 < found[-1] <= 500
+
+
+def test_what_a_full_disk_has_kept_is_forgotten_later(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(seq, payload=bytes(5_000)) for seq in range(1, 21)]))
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 21)]))
+    real = store._retention.forget
+
+    def full(*args: Any) -> Any:
+        real(*args)
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(store._retention, "forget", full)
+    assert store.forget(0.0, 1_000, 5, ALL) == 0
+    assert len(listed(store)) == 20
+    monkeypatch.setattr(store._retention, "forget", real)
+    assert store.forget(0.0, 1_000, 5, ALL) == 15
+    assert listed(store) == [20, 19, 18, 17, 16]
