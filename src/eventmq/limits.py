@@ -282,8 +282,7 @@ KILL_GRACE_S = 5.0
 """Between SIGTERM and SIGKILL when a worker process is asked to stop."""
 
 CANCEL_GRACE_S = 5.0
-"""How long a cancelled job has to stop before it is killed, unless whoever cancels it says otherwise. SIGTERM comes
-after half of it."""
+"""A cancelled job is killed after this long, unless whoever cancels it says otherwise; SIGTERM comes at half time."""
 
 CANCEL_GRACE_S_MAX = 3600.0
 """Longest such time."""
