@@ -186,6 +186,21 @@ def test_a_delayed_job_waits_from_when_it_is_due(world: World) -> None:
     assert ask(world, b"HISTORY", since=world.wall)["wait_p50_s"] == [about(5.0)]
 
 
+def test_jobs_of_two_queues_that_one_manager_gets_at_once_are_counted_once_each(world: World) -> None:
+    world.join(b"both", credit=0, queues=[(15, "mail"), (10, "news")])
+    world.enqueue(job("a", "mail"), job("b", "news", "shop.news"))
+    after = ask(world, b"EVENTS")["next"]
+    world.turn(after=1.0)
+    world.manager(b"both", b"READY", v2.Ready(9))
+    assert [each.id for each in world.handed(b"both")] == ["a", "b"]
+    started = [each["id"] for each in ask(world, b"EVENTS", after=after)["events"] if each["event"] == "started"]
+    assert started == ["a", "b"]
+    assert {row["name"]: row["queues"] for row in ask(world, b"TYPES")["types"]} == {
+        "shop.news": ["news"],
+        "tasks.add": ["mail"],
+    }
+
+
 def test_nothing_is_counted_of_a_turn_that_was_undone(world: World) -> None:
     def full(changes: Any) -> None:
         raise StorageFull("full")

@@ -39,12 +39,9 @@ class Outbox:
         self.messages.append(Send(socket, peer, frames))
 
     def hand(self, manager: Manager, jobs: list[Job]) -> None:
-        """Jobs for a manager that speaks eMQP/2.0."""
+        """Jobs for a manager that speaks eMQP/2.0. The list stays the giver's: it is counted by queue later."""
         waiting = self.jobs.get(manager)
-        if waiting is None:
-            self.jobs[manager] = jobs
-        else:
-            waiting.extend(jobs)
+        self.jobs[manager] = waiting + jobs if waiting else jobs
 
     def kill(self, manager: Manager, frames: list[bytes]) -> None:
         """An order to stop hand-outs. It leaves behind the jobs of this turn: it may be about one of them, and who gets
