@@ -11,10 +11,11 @@ import pytest
 from fake_admin import FakeAdmin
 from web_site import Site
 
+from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.web import live
 from eventmq.web.limits import LINES, SHARED_S, STREAM_NOTES_MAX, STREAMS_MAX
-from eventmq.web.lines import Answers, Lines
+from eventmq.web.lines import Answers, Line, Lines
 from eventmq.web.live import Live
 
 CHANGED = "event: changed\ndata:\n\n"
@@ -207,6 +208,16 @@ def test_sums_of_minutes_outlast_a_change() -> None:
     answers.of("FAILURES", {"since": None}, admin.ask)
     answers.of("STATUS", {}, admin.ask)
     assert admin.asked == ["STATUS", "FAILURES", "STATUS"]
+
+
+def test_a_history_in_several_answers_is_the_same_for_all_who_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(admin: Any, command: str, since: float, **params: Any) -> dict[str, Any]:
+        return {"failed": [1, 2], "step_s": 60, "since": since, "until": 240, "next": None if since else 120}
+
+    monkeypatch.setattr(Admin, "ask", answer)
+    line = Line("tcp://127.0.0.1:9", Answers(Clock()))
+    assert [line.history(since=0)["failed"] for _ in range(3)] == [[1, 2, 1, 2]] * 3
+    line.close()
 
 
 def test_an_answer_from_before_a_change_is_not_kept() -> None:

@@ -89,9 +89,8 @@ class Charts(ABC):
         while answer["next"] is not None:
             params |= {"since": answer["next"], "until": history["until"], "step_s": history["step_s"]}
             answer = self.ask("HISTORY", **params)
-            for value, more in zip(history.values(), answer.values(), strict=False):
-                if isinstance(value, list):
-                    value += more
+            for key, value in history.items():
+                history[key] = value + answer[key] if isinstance(value, list) else value  # type: ignore[literal-required]
         return history
 
     def types(self, since: float | None = None, queue: str = "") -> list[JobType]:
