@@ -761,8 +761,11 @@ def test_a_job_is_run_again_with_other_arguments(world: World) -> None:
     assert ask(world, "JOB", id="b")["arguments"] == given
     assert ask(world, "JOB", id="b")["unique"] is None
     assert ask(world, "RERUN", id="a", job="c") == {"id": "a"}  # its key is held: that job stands for it
-    for wrong in ({"args": [1]}, {"args": [], "kwargs": {}, "more": 1}, [1]):
-        assert refused(world, "RERUN", id="a", job="d", arguments=wrong)[0] == "malformed"
+    assert ask(world, "RERUN", id="b", job="e", arguments={"kwargs": {"b": 5}}) == {"id": "e"}
+    assert ask(world, "JOB", id="e")["arguments"] == {"args": [3], "kwargs": {"b": 5}}  # what is not given is as it was
+    world.enqueue(job("bytes", payload=b"anything"))
+    for id, wrong in (("a", {"args": {}}), ("a", {"args": [], "more": 1}), ("a", [1]), ("bytes", {"args": [1]})):
+        assert refused(world, "RERUN", id=id, job="d", arguments=wrong)[0] == "malformed"
 
 
 def test_a_job_is_not_run_again_in_a_queue_that_takes_nothing(world: World) -> None:

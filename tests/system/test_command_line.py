@@ -207,7 +207,7 @@ def test_a_job_is_handed_in_again_with_other_arguments(line: Line) -> None:
     again = line.run("job", "again", first).out.strip()
     assert again != first
     assert line.run("result", again, "--wait").out == "8\n"
-    other = line.run("job", "again", first, "--args", "[]", "--kwargs", '{"number": 6}').out.strip()
+    other = line.run("job", "again", first, "--args", "[6]").out.strip()
     assert line.run("result", other, "--wait").out == "12\n"
     told = line.json("job", "show", other)
     assert isinstance(told, dict)

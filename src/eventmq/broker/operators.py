@@ -24,6 +24,7 @@ from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
 from eventmq.protocol.administration import (
+    Arguments,
     Bound,
     OneJob,
     OneQueue,
@@ -122,7 +123,7 @@ class Operators(Selections):
             return None
         old, given = record.job, params.arguments
         options = msgspec.structs.replace(options_of(old.options), delay_s=0.0, due=0.0, schedule="")
-        payload = old.payload if given is None else calls.pack_call(*msgspec.structs.astuple(given))
+        payload = old.payload if given is None else _with(given, old)
         unique = old.unique if given is None else ""
         new = v2.Job(params.job, old.queue, old.name, payload, old.priority, v2.pack_options(options), unique)
         accepted = self.ledger.accept([new], self.wall, bool(self.expected))
@@ -257,6 +258,10 @@ class Operators(Selections):
         return self.schedules.describe(entry)
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+"""What reading bytes of anybody's may raise."""
+
+
 def _arguments(payload: bytes) -> Any:
     """A job's arguments, as data that JSON can carry. They came from a client, so they may be anything."""
     given = _plain(lambda packed: calls.unpack_call(packed)._asdict(), payload)
@@ -265,9 +270,18 @@ def _arguments(payload: bytes) -> Any:
     return given
 
 
+def _with(given: Arguments, old: v2.Job) -> bytes:
+    """The payload of a job with other arguments; what is not given is as it was."""
+    others = {name: value for name, value in msgspec.structs.asdict(given).items() if value is not None}
+    try:
+        return calls.pack_call(*calls.unpack_call(old.payload)._replace(**others))
+    except UNREADABLE as error:
+        raise InvalidMessageError(f"the arguments of job {old.id} cannot be read: {error}") from None
+
+
 def _plain(unpack: Callable[[bytes], Any], packed: bytes) -> Any:
     """What is packed, as data that JSON can carry; a sentence where it cannot be read."""
     try:
         return msgspec.to_builtins(unpack(packed), str_keys=True, enc_hook=repr)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+    except UNREADABLE as error:
         return f"cannot be read: {error}"

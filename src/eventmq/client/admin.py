@@ -126,7 +126,7 @@ class Admin(Charts):
         Args:
             like: The job that there is.
             id: The id of the new one.
-            arguments: `args` and `kwargs`, if they are to be others.
+            arguments: `args`, `kwargs` or both, if they are to be others.
 
         Returns:
             The id of the job that runs, which is another one if that has the same key; None = there is no such job.

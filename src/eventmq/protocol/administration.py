@@ -73,12 +73,12 @@ class OneJob(Params):
 
 
 class Arguments(Params):
-    """What a job is to be called with; the class ones are for a method."""
+    """What a job is to be called with, each nil = as it was; the class ones are for a method."""
 
-    args: list[Any]
-    kwargs: dict[str, Any]
-    class_args: list[Any] = []
-    class_kwargs: dict[str, Any] = {}
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    class_args: list[Any] | None = None
+    class_kwargs: dict[str, Any] | None = None
 
 
 class Rerun(OneJob):
