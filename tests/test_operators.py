@@ -14,6 +14,8 @@ from eventmq import limits
 from eventmq.broker import attempts
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.protocol import calls, v2
+from eventmq.protocol.scheduling import Schedule
+from eventmq.schedules.rule import Rule
 from eventmq.store.base import Store
 from eventmq.store.sqlite import SqliteStore
 
@@ -766,6 +768,18 @@ def test_a_job_is_run_again_with_other_arguments(world: World) -> None:
     world.enqueue(job("bytes", payload=b"anything"))
     for id, wrong in (("a", {"args": {}}), ("a", {"args": [], "more": 1}), ("a", [1]), ("bytes", {"args": [1]})):
         assert refused(world, "RERUN", id=id, job="d", arguments=wrong)[0] == "malformed"
+
+
+@pytest.mark.parametrize("closed", ["storage_full", "draining"])
+def test_nothing_is_run_again_while_no_jobs_are_accepted(world: World, closed: str) -> None:
+    """With a full store each try would make memory anew."""
+    world.enqueue(job("a"))
+    world.router.schedules.put(Schedule("s", "t", Rule(interval_s=60.0), job("")), world.wall)
+    world.router.storage_full = closed == "storage_full"
+    world.router.received_disconnect = closed == "draining"
+    assert refused(world, "RERUN", id="a", job="b")[0] == closed
+    assert refused(world, "SCHEDULE", id="s", act="run", job="b")[0] == closed
+    assert world.info("b") is None
 
 
 def test_a_job_is_not_run_again_in_a_queue_that_takes_nothing(world: World) -> None:

@@ -159,6 +159,15 @@ def test_lines_that_were_left_out_are_counted_as_far_as_there_are_numbers(world:
     assert v2.decode(reply.frames[3], v2.Answer).answer["next"] == limits.JOB_LOG_SKIPPED_MAX + 1
 
 
+def test_managers_that_claim_more_workers_than_there_can_be_are_not_counted(world: World) -> None:
+    for name in ("a", "b"):
+        about = {"workers": 2**64 - 1}
+        world.manager(name.encode(), b"INFORM", v2.Inform(1, name, "nonce", about=about, queues=[]))
+    world.manager(b"c", b"INFORM", v2.Inform(1, "c", "nonce", about={"workers": 3}, queues=[]))
+    (reply,) = world.turn((ADMINISTRATIVE, [b"op", *v2.encode(b"METRICS", v2.Question(1))]))
+    assert v2.decode(reply.frames[3], v2.Answer).answer["workers"] == 3
+
+
 def test_looking_at_a_job_that_is_just_due_leaves_it_where_it_is(world: World) -> None:
     """More are due at once than begin to wait in one turn: the last one is seen as waiting, and can be cancelled."""
     later = v2.pack_options(v2.Options(delay_s=1.0))

@@ -92,7 +92,7 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
         "leases": len(ledger.leases),
         "credits": sum(manager.credit for manager in pool.managers.values()),
         "managers": managers | {"expected": len(router.expected)},
-        "workers": sum(count for m in pool.managers.values() if isinstance(count := m.about.get("workers"), int)),
+        "workers": sum(map(_workers_of, pool.managers.values())),
         "schedulers": len(router.schedulers),
         "types": [
             (
@@ -118,6 +118,12 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
 
 def _state_of(manager: Manager) -> str:
     return "gone" if manager.suspect_since else "draining" if manager.draining else "serving"
+
+
+def _workers_of(manager: Manager) -> int:
+    """As it says, unless that cannot be."""
+    count = manager.about.get("workers")
+    return count if isinstance(count, int) and 0 <= count <= limits.CREDIT_MAX else 0
 
 
 def _queues(router: Operators) -> dict[str, dict[str, float]]:
