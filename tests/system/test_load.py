@@ -95,7 +95,7 @@ def compare(deep: System, few: System) -> None:
         rates["deep"].append(rate(deep, ROUND_JOBS))
     part = statistics.median(deep / few for deep, few in zip(rates["deep"], rates["few"], strict=True))
     print(f"{', '.join(f'{name}: {statistics.median(each):,.0f} jobs/s' for name, each in rates.items())}; {part:.0%}")
-    assert part > 0.75  # 90 % on a quiet machine
+    assert part > 0.6  # those of few are parts of a journal's rows, these have rows of their own
 
 
 @pytest.mark.load
