@@ -6,6 +6,7 @@
 #   make sim      simulated worlds: SEEDS=1000 of them, or SEED=123 alone with its trace; FIRST=, PROFILE=, PLANT=
 #   make bench    compare with the peers: QUICK=1 in two minutes; ONLY=huey,eventmq/full ROUNDS=3 SECONDS=1 (a step)
 #   make bench-curves   what more of something costs the Router, as plots: QUICK=1 in a minute, all in half an hour
+#   make bench-dashboard   its pages with 200,000 dead jobs and a million waiting, and what watching costs: QUICK=1
 #   make bench-schedules   how late 10,000 schedules a minute run, and what they cost (two minutes)
 #   make work     counted work of the hot paths beside what is recorded; RECORD=1 records it anew
 #   make faults   kill -9 at every step, full and failing disks, damaged files (some minutes)
@@ -22,7 +23,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint format clean sim bench bench-curves bench-schedules work faults soak fuzz load strace vendor
+.PHONY: demo test check lint format clean sim bench bench-curves bench-dashboard bench-schedules work faults soak fuzz load strace vendor
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m eventmq demo
@@ -41,6 +42,9 @@ FIRST ?= 1
 sim: $(INSTALLED)
 	@PYTHONPATH=tests $(BIN)/python -m sim $(if $(SEED),--seed $(SEED) --plant "$(PLANT)",--seeds $(SEEDS) --first $(FIRST)) \
 		--profile "$(PROFILE)"
+
+bench-dashboard: $(INSTALLED)
+	@$(BIN)/python bench/dashboard.py $(if $(QUICK),--quick)
 
 bench-schedules: $(INSTALLED)
 	@$(BIN)/python bench/schedules.py
