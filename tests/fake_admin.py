@@ -113,7 +113,9 @@ class FakeAdmin(Admin):
 
     # ---- queues, workers, schedules ----------------------------------------------------------------------
 
-    def on_queues(self, after: str = "") -> dict[str, Any]:
+    def on_queues(self, after: str = "", queue: str = "") -> dict[str, Any]:
+        if queue not in ("", self.text):
+            return {}
         row = {"waiting": 312, "delayed": 4, "running": 2, "processed": 9, "managers": 0, "free_slots": 1}
         return {self.text: row | {"oldest_s": 75.0, "paused": True, "draining": True, "jobs_max": 1000}}
 

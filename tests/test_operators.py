@@ -680,6 +680,15 @@ def test_queues_come_in_pages_by_name(world: World, monkeypatch: pytest.MonkeyPa
     assert pages == [["q1", "q2"], ["q3", "q4"], []]
 
 
+def test_one_queue_is_asked_for_among_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_JOBS_MAX", 2)
+    world.enqueue(*(job(f"j{n}", queue=f"q{n}") for n in (3, 1, 4)))
+    ask(world, "PAUSE", queue="q9")
+    assert {name: each["waiting"] for name, each in ask(world, "QUEUES", queue="q4").items()} == {"q4": 1}
+    assert ask(world, "QUEUES", queue="q9")["q9"]["paused"] is True
+    assert ask(world, "QUEUES", queue="q5") == {}
+
+
 def test_rules_for_too_many_queues_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUEUES_MAX", 2)
     for queue in ("a", "b", "a"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from world import World, job
 
 from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.client.admin import Admin
@@ -88,6 +89,18 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site
 def test_four_times_the_jobs_make_no_page_slower(sites: tuple[Site, Site], page: str) -> None:
     few, many = sites
     assert many.cpu_s(page) < 2 * few.cpu_s(page) + 0.02
+
+
+def test_ten_thousand_queues_cost_a_page_about_jobs_or_one_queue_no_more() -> None:
+    world = World()
+    for first in range(0, 9_000, 1_000):
+        world.enqueue(*(job(f"j{n:05}", queue=f"q{n:05}") for n in range(first, first + 1_000)))
+    admin = Turned(world.router)
+    client = TestClient(create_app(Dashboard(Settings(), lambda: admin, lambda: admin)), "http://localhost")
+    for page in ("/jobs", "/queue?name=q00007", "/job?id=j00007"):
+        admin.turns_s.clear()
+        assert client.get(page).status_code == 200
+        assert len(admin.turns_s) < 10, page
 
 
 @pytest.mark.parametrize("query", NOWHERE)

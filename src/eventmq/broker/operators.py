@@ -213,8 +213,11 @@ class Operators(Selections):
     def show_queues(self, page: Queues) -> dict[str, Any]:
         """One page of the queues: what waits, what runs, who serves them, what was said about them."""
         running = Counter(job.queue for job, _, _ in self.ledger.leases.values())
-        names = {*self.ledger.backlogs, *self.pool.serving, *self.ledger.rules.by_queue}
-        some = heapq.nsmallest(limits.LIST_JOBS_MAX, (name for name in names if name > page.after))
+        known = self.ledger.backlogs, self.pool.serving, self.ledger.rules.by_queue
+        if page.queue:
+            return {page.queue: self._queue(page.queue, running)} if any(page.queue in names for names in known) else {}
+        names = {name for names in known for name in names if name > page.after}
+        some = heapq.nsmallest(limits.LIST_JOBS_MAX, names)
         return {name: self._queue(name, running) for name in some}
 
     def _queue(self, name: str, running: Counter[str]) -> dict[str, Any]:

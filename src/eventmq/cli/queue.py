@@ -42,7 +42,7 @@ def show(admin: Admin, name: str) -> Told:
     \b
     eventmq queue show email
     """
-    queue = admin.queues().get(name)
+    queue = admin.queue(name)
     if queue is None:
         raise NotFound(f"there is no queue {name!r}: nobody serves it, and nothing waits in it")
     return Told({"name": name, **queue}, facts("Queue", queue))

@@ -218,6 +218,11 @@ class Admin(Charts):
                 break
         return found
 
+    def queue(self, name: str) -> ShownQueue | None:
+        """One queue; None = nothing is in it, nobody serves it, and nothing was said about it."""
+        answer: dict[str, ShownQueue] = self.ask("QUEUES", queue=name)
+        return answer.get(name)
+
     def pause(self, queue: str) -> ShownQueue:
         """Nothing of the queue is handed out until it is resumed, not even after a restart; what runs goes on."""
         return self._queue("PAUSE", queue=queue)

@@ -113,9 +113,10 @@ class OneQueue(Params):
 
 
 class Queues(Params):
-    """Queues in order of their names, those behind `after`."""
+    """Queues in order of their names, those behind `after`; or only one of them."""
 
     after: Name = ""
+    queue: Name = ""
 
 
 class Bound(OneQueue):

@@ -21,9 +21,6 @@ from eventmq.web.limits import QUERY_CHARS_MAX, ROWS, SEARCH_S
 from eventmq.web.pages import Page
 from eventmq.web.redaction import Redaction
 
-SUGGESTED = 200
-"""Queues that the query box suggests."""
-
 
 class StateTab(msgspec.Struct, frozen=True):
     """A state, whether it is asked for, and the query in which that is changed."""
@@ -90,7 +87,7 @@ def jobs(ask: Ask) -> Jobs:
     tabs = [_tab(selection, state) for state in STATES]
     short = following is not None and len(found) < ROWS
     words: dict[str, list[str]] = {word: [] for word in query.WORDS}
-    words |= {"state": list(STATES), "queue": sorted(ask.admin.queues())[:SUGGESTED]}
+    words |= {"state": list(STATES), "queue": sorted(ask.admin.ask("QUEUES"))}
     return Jobs(ask.text("q", QUERY_CHARS_MAX), words, tabs, found, before, following, short, window, past)
 
 

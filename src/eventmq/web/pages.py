@@ -122,7 +122,7 @@ def queue(ask: Ask) -> Queue:
         Missing: There is none.
     """
     name = ask.text("name", needed=True)
-    told = ask.admin.queues().get(name)
+    told = ask.admin.queue(name)
     if told is None:
         raise Missing(f"there is no queue {name!r}: nothing is in it, and nobody serves it")
     window = ask.choice("window", list(charts.WINDOWS))
