@@ -288,6 +288,16 @@ def test_times_of_jobs_that_have_begun_are_not_kept_for_ever(world: World, monke
     assert len(world.router.ledger.room.expiries._heap) <= 11
 
 
+def test_the_time_of_a_job_that_comes_back_and_back_is_kept_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EXPIRIES_SPARE", 10)
+    world = World()
+    world.join(b"m", credit=1000)
+    world.enqueue(job("a", options=options(expires_s=3600.0)))
+    for _ in range(100):
+        world.finish(b"m", world.handed(b"m")[-1], state="returned")
+    assert len(world.router.ledger.room.expiries._heap) <= 12
+
+
 def test_a_requeued_job_has_its_whole_time_again(world: World) -> None:
     world.join(b"m", credit=1)
     world.enqueue(job("a", options=options(expires_s=5.0)))

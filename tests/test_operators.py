@@ -309,6 +309,17 @@ def test_one_job_tells_how_its_attempts_ended(world: World, monkeypatch: pytest.
     assert [len(ask(world, "JOB", id=id)["attempts"]) for id in "ab"] == [0, 1]
 
 
+def test_attempts_of_one_job_and_of_all_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ALL_MAX", 30)
+    kept = attempts.Attempts()
+    for id in "abc":
+        for n in range(25):
+            kept.add(id, attempts.Attempt(n, None, 0.0, "m", "no"))
+    assert [len(kept.of(id)) for id in "abc"] == [0, 0, 20]
+    kept.add("a", attempts.Attempt(1, None, 0.0, "m", "no"))
+    assert [len(kept.of(id)) for id in "abc"] == [1, 0, 20]
+
+
 def test_one_job_tells_everything(world: World) -> None:
     when = datetime(2026, 1, 2, tzinfo=UTC)
     payload = calls.pack_call(("a.png", b"\xff", when), {"width": {1: 2}})

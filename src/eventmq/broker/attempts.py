@@ -15,6 +15,9 @@ ATTEMPTS_MAX = 20
 JOBS_MAX = 10_000
 """Jobs whose attempts are kept, those tried last: about 10 MB when each has failed three times."""
 
+ALL_MAX = 50_000
+"""Attempts kept of all jobs together: 20 MB of usual ones."""
+
 ERROR_CHARS = 200
 """Of what an attempt ended with: a line."""
 
@@ -35,15 +38,16 @@ class Attempts:
 
     def __init__(self) -> None:
         self._by_job: OrderedDict[str, deque[Attempt]] = OrderedDict()
+        self._count = 0
 
     def add(self, id: str, attempt: Attempt) -> None:
         """One has ended, and the job is tried again."""
-        self._by_job.setdefault(id, deque(maxlen=ATTEMPTS_MAX)).append(
-            attempt._replace(error=attempt.error[:ERROR_CHARS])
-        )
+        kept = self._by_job.setdefault(id, deque(maxlen=ATTEMPTS_MAX))
+        self._count += len(kept) < ATTEMPTS_MAX
+        kept.append(attempt._replace(error=attempt.error[:ERROR_CHARS]))
         self._by_job.move_to_end(id)
-        if len(self._by_job) > JOBS_MAX:
-            self._by_job.popitem(last=False)
+        while len(self._by_job) > JOBS_MAX or self._count > ALL_MAX:
+            self._count -= len(self._by_job.popitem(last=False)[1])
 
     def of(self, id: str) -> list[dict[str, Any]]:
         """Those of one job, the first one first."""

@@ -123,7 +123,7 @@ class Expiries:
         if expires_s is None:
             return
         if len(self._heap) >= self._clean_at:
-            self._heap = [place for place in self._heap if self._waiting(place)]
+            self._heap = [place for place in set(self._heap) if self._waiting(place)]  # those that came back, once
             heapify(self._heap)
             self._clean_at = 2 * len(self._heap) + limits.EXPIRIES_SPARE
         heappush(self._heap, (job.created + expires_s, job.seq, job.id))
