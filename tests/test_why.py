@@ -77,6 +77,17 @@ def test_the_connection_of_those_that_serve_its_queue_is_gone(world: World) -> N
     assert why(world, "a")[0] == "managers_silent"
 
 
+def test_what_those_run_who_leave_or_are_silent_holds_up_nobody(world: World) -> None:
+    world.join(b"m", credit=1, name="web-1")
+    world.join(b"n", credit=0, name="web-2")
+    world.enqueue(job("long"))
+    world.enqueue(job("a"))
+    assert why(world, "a")[0] == "no_free_slot"
+    ask(world, "DRAIN_MANAGER", manager="web-1")
+    reason, _, details = why(world, "a")
+    assert (reason, details["managers"]) == ("no_credit", ["web-2"]), "when `long` has ended, web-1 takes no other"
+
+
 # ---- slots ---------------------------------------------------------------------------------------------------
 
 

@@ -160,17 +160,21 @@ def _held_by_queue(router: Core, job: Job) -> Reason | None:
         return Reason("no_worker", text, {"queue": queue, "served": served[: limits.NAMES_MAX], "total": len(served)})
     members = [manager for crew in crews for manager in crew.members.values()]
     names = _names(manager.incarnation for manager in members)
-    if all(manager.draining or manager.suspect_since is not None for manager in members):
+    if not any(map(_takes_more, members)):
         leaving = [manager for manager in members if manager.draining]
         reason = "managers_leaving" if leaving else "managers_silent"
         return Reason(reason, f"{REASONS[reason]}: {', '.join(names)}", {"managers": names})
     return None
 
 
+def _takes_more(manager: Manager) -> bool:
+    return not manager.draining and manager.suspect_since is None
+
+
 def _in_line(router: Core, job: Job) -> Reason:
     """It is a matter of slots, and of who gets the next one."""
     backlog, crews = router.ledger.backlogs[job.queue], router.pool.crews_of(job.queue)
-    members = {manager for crew in crews for manager in crew.members.values()}
+    members = {manager for crew in crews for manager in crew.members.values() if _takes_more(manager)}
     ahead, exact = backlog.ahead(job)
     details: dict[str, Any] = {"queue": job.queue, "ahead": ahead, "exact": exact, "waiting": len(backlog)}
     if any(manager.credit for manager in members):
