@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from web_site import FORMS, PAGES, Site
 from eventmq import web
 from eventmq.errors import SettingsError
 from eventmq.settings import Settings, load
+from eventmq.web.app import create_app
 from eventmq.web.guard import ROLES, check_exposure
 
 SECRETS = {role: f"the secret of a {role}" for role in ROLES}
@@ -144,6 +146,27 @@ def test_a_form_carries_the_token_of_its_own_browser(site: Site) -> None:
     site.client.cookies.clear()
     assert site.client.post("/queue/pause", data={"name": "mail", "csrf": token}).status_code == 403
     assert site.admin.told == []
+
+
+def test_who_leaves_in_the_middle_of_a_form_does_nothing_and_fills_no_log(site: Site) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/queue/pause",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    asyncio.run(create_app(site.dashboard)(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert not site.admin.told
 
 
 def test_cookies_are_for_us_alone(site: Site) -> None:

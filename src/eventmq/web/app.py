@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, quote, unquote
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -195,15 +195,15 @@ class Dashboard:
         return endpoint
 
     async def _form(self, request: Request) -> dict[str, list[str]] | None:
-        """What was sent; None = too much."""
+        """What was sent; None = too much, or not all."""
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                return None
         try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    return None
             return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=ROWS + 20)
-        except ValueError:
+        except (ValueError, ClientDisconnect):
             return None
 
     def _answer(self, request: Request, status: int, done: Any) -> Response:
