@@ -39,12 +39,36 @@ BODIES: list[tuple[str, bytes, v2.Body]] = [
         b"REPLY",
         v2.Reply(3, [v2.Outcome("id-2", 5, "failed", b"", v2.Failure("a.B", "x", "y", ("a.C",)))], 4),
     ),
-    ("backend", b"HEARTBEAT", v2.Beat(1.5, 4)),
+    (
+        "backend",
+        b"REPLY",
+        v2.Reply(4, [v2.Outcome("id-1", (1 << 32) + 1, "retry", b"", v2.Failure("a.B", "x"), 0.5, 0.25)], 4),
+    ),
+    (
+        "backend",
+        b"PROGRESS",
+        v2.Progress([v2.Report("id-1", (1 << 32) + 1, b"\x05", [v2.LogLine(1.7e9, "INFO", "text")], 3)]),
+    ),
+    ("backend", b"HEARTBEAT", v2.Beat(1.5, 4, 2.5)),
     ("backend", b"DISCONNECT", v2.Empty()),
     ("backend", b"KBYE", v2.Empty()),
-    *(("administrative", each, v2.Question(1)) for each in (b"STATUS", b"WORKERS", b"SCHEDULERS", b"QUEUES")),
-    ("administrative", b"JOBS", v2.Question(2, {"state": "waiting", "queue": QUEUE, "limit": 3})),
-    ("administrative", b"JOB", v2.Question(3, {"id": "id-1"})),
+    *(
+        ("administrative", each, v2.Question(1))
+        for each in (b"STATUS", b"METRICS", b"WORKERS", b"SCHEDULERS", b"SCHEDULES", b"QUEUES", b"PROBLEMS")
+    ),
+    ("administrative", b"JOBS", v2.Question(2, {"states": ["waiting"], "queue": QUEUE, "limit": 3, "before": 9})),
+    ("administrative", b"COUNT", v2.Question(2, {"error": "x", "since": 1.5, "until": 2e9, "arguments": {"0": "1"}})),
+    *(("administrative", each, v2.Question(3, {"id": "id-1"})) for each in (b"JOB", b"WHY")),
+    ("administrative", b"LOGS", v2.Question(3, {"id": "id-1", "after": 2})),
+    (
+        "administrative",
+        b"RERUN",
+        v2.Question(3, {"id": "id-1", "job": "id-3", "arguments": {"args": [], "kwargs": {}}}),
+    ),
+    ("administrative", b"EVENTS", v2.Question(4, {"after": 5, "limit": 6})),
+    ("administrative", b"HISTORY", v2.Question(4, {"since": 1.5, "until": 1.8e9, "queue": QUEUE, "step_s": 60})),
+    ("administrative", b"TYPES", v2.Question(4, {"since": 1.8e9, "queue": QUEUE, "after": "a"})),
+    ("administrative", b"FAILURES", v2.Question(4, {"since": 1.5})),
 ]
 TEXTS: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("frontend", b"REQUEST", (QUEUE, "reply-requested,retry-count:3,timeout:60", PAYLOAD)),

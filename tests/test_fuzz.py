@@ -21,6 +21,7 @@ from world import World
 from eventmq import settings
 from eventmq.errors import InvalidMessageError, SettingsError
 from eventmq.protocol import calls, v1, v2
+from eventmq.store.open import open_store
 
 pytestmark = pytest.mark.fuzz
 
@@ -174,7 +175,7 @@ def test_any_frames_are_parsed_or_are_refused(parse: Any, frames: list[bytes]) -
 
 def test_the_deciding_code_takes_any_message(thorough: bool) -> None:
     """Peers with three identities, so that what one message began another one may break."""
-    world = World()
+    world = World(open_store("memory:", "none"))
     world.join(b"m", credit=100)
     streams = [mutants(name, 200_000 if thorough else 3_000, 2) for name in SEEDS]
     for n, some in enumerate(zip(*streams, strict=True)):
