@@ -133,6 +133,7 @@ def test_every_parameter_is_checked(site: Site, path: str, given: dict[str, str]
     page = site.client.get(path, params=given)
     assert page.status_code == 400
     assert 'class="problem"' in page.text
+    assert "hx-get" not in page.text  # it stays until it is read
     assert site.client.get(f"{'/overview' if path == '/' else path}.json", params=given).json()["error"]
 
 
@@ -158,6 +159,7 @@ def test_pages_say_that_the_router_is_gone_and_recover(site: Site) -> None:
     for path in PAGES:
         page = site.page(path)
         assert path == "/act" or (page.status_code, "no Router answers" in page.text) == (503, True)
+        assert (page.status_code == 503) == ("refresh" in page.headers)
     site.admin.gone = False
     assert site.get("/").status_code == 200
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 from system.processes import until
 
+from .conftest import Complaints
 from .live import BROKEN, PARKED, Live, double
 
 ENDS_S = 3.0
@@ -88,6 +89,21 @@ def test_a_job_is_run_again_with_other_arguments(page: Page) -> None:
     page.get_by_role("button", name="Run as a new job").click()
     expect(page.locator("h1")).not_to_contain_text(str(handle))
     expect(page.locator("#value")).to_have_text("10")
+
+
+def test_what_is_wrong_with_a_form_is_told_for_as_long_as_it_takes_to_read(page: Page, complaints: Complaints) -> None:
+    handle = double.delay(4)
+    assert handle.result(10) == 8
+    page.goto(f"/job?id={handle}")
+    page.get_by_text("Run again…").click()
+    page.locator("#edited").fill("{")
+    page.get_by_role("button", name="Run as a new job").click()
+    until(lambda: page.evaluate("performance.now()") > 1500, "its stream has told of changes")
+    expect(page.locator("#problem")).to_contain_text("the arguments are no JSON")
+    refused, logged = complaints.found
+    assert refused.startswith("400:")
+    assert "400" in logged
+    complaints.found.clear()
 
 
 def test_purging_a_queue_takes_its_name(page: Page, live: Live) -> None:

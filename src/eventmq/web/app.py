@@ -34,7 +34,7 @@ from eventmq.web import acts, jobs, pages, show
 from eventmq.web.ask import Ask, Missing, Wrong
 from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
-from eventmq.web.limits import BODY_BYTES_MAX, EXPORTS_MAX, ROWS
+from eventmq.web.limits import AGAIN_S, BODY_BYTES_MAX, EXPORTS_MAX, ROWS
 from eventmq.web.lines import Lines
 from eventmq.web.live import Live, Told
 
@@ -166,6 +166,8 @@ class Dashboard:
         response = Response(text, status, media_type="text/html")
         if SESSION not in request.cookies:
             self._set(request, response, SESSION, session)
+        if status == 503 and request.method == "GET":
+            response.headers["Refresh"] = str(AGAIN_S)
         if TOLD in request.cookies and not fragment:
             response.delete_cookie(TOLD, self.settings.web_path or "/")
         return response

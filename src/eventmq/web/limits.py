@@ -14,6 +14,9 @@ SHARED_S = 0.4
 SUMS_SHARED_S = 5.0
 """The same of sums over whole minutes, which cost more and change less."""
 
+AGAIN_S = 5
+"""A page for which the Router did not answer is loaded again after so long."""
+
 PACE_S = 0.5
 """Pages that are watched are told at most this often that something has changed."""
 
