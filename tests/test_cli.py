@@ -230,7 +230,7 @@ def test_entry_points(
         (["job", "requeue"], "all jobs with state:dead, and there is nobody to ask; add --yes, or --dry-run"),
         (["job", "purge", "--queue", "email"], "queue:email, and there is nobody to ask"),
         (["queue", "purge", "email"], "state:waiting,delayed queue:email, and there is nobody to ask; add --yes"),
-        (["job", "cancel"], "Missing argument 'WORD...'"),
+        (["job", "cancel"], "say which jobs: their ids, or words such as queue:email"),
         (["job", "list", "state:ded"], "no job is ever 'ded'"),
         (["job", "list", "sate:dead"], "there is no field 'sate'"),
         (["job", "requeue", "error:x", "--error", "y", "--yes"], "error is given twice"),
@@ -311,7 +311,7 @@ def up(start: Callable[..., Command], *arguments: str) -> tuple[Command, dict[st
     command = start("up", "--free-ports", "--store", "memory:", "-J", "1", *(arguments or ("tasks",)))
     command.says("export EMQ_BROKER_ADDR")
     command.meet_family()
-    return command, dict(re.findall(r"^  (clients|emq-cli|dashboard) +(\S+)$", command.out, re.MULTILINE))
+    return command, dict(re.findall(r"^  (clients|operators|dashboard) +(\S+)$", command.out, re.MULTILINE))
 
 
 def enqueue(folder: Path, addresses: dict[str, str], call: str) -> str:
@@ -326,7 +326,7 @@ def test_up_runs_jobs_answers_questions_and_ends_in_order(
 ) -> None:
     command, addresses = up(start)
     assert enqueue(command.folder, addresses, "tasks.add.delay(2, 3).result(timeout=20)") == "5"
-    admin = addresses["emq-cli"]
+    admin = addresses["operators"]
     capsys.readouterr()
 
     answers = {}
@@ -356,7 +356,7 @@ def test_emq_cli_with_verbs_and_as_a_shell(
     start: Callable[..., Command], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, addresses = up(start)
-    admin = ["-a", addresses["emq-cli"]]
+    admin = ["-a", addresses["operators"]]
     for verb, key in (("show_workers", "connected_workers"), ("show_schedulers", "connected_schedulers")):
         assert end("emq-cli", cli, [*admin, verb, "--json"]) == OK
         assert key in json.loads(capsys.readouterr().out)
@@ -399,7 +399,7 @@ def test_up_waits_for_what_runs_but_a_second_signal_ends_at_once(start: Callable
 def running(addresses: dict[str, str]) -> int:
     from eventmq.client.admin import Admin
 
-    with Admin(addresses["emq-cli"]) as admin:
+    with Admin(addresses["operators"]) as admin:
         return int(admin.ask("STATUS")["jobs"]["running"])
 
 

@@ -69,7 +69,7 @@ def doctor(config: str | None, addr: str | None, timeout: float, form: str) -> i
         pass  # told among the settings
     except (BrokerUnavailable, TimeoutError) as error:
         code = UNREACHABLE
-        found.append(Finding(ERROR, "Router", str(error), "start one: eventmq router, or eventmq up"))
+        found.append(Finding(ERROR, "Router", str(error), "eventmq up starts all there is"))
         found += _without_router(config)
     if code == OK and any(each.level == ERROR for each in found):
         code = FAILED

@@ -219,7 +219,7 @@ def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags:
 
 
 @verbs.command(**HELP)
-@click.argument("words", nargs=-1, required=True, metavar="WORD...", shell_complete=completion.words)
+@click.argument("words", nargs=-1, metavar="WORD...", shell_complete=completion.words)
 @_state(STATES[:3], "Default: waiting and delayed.")
 @filters
 @yes
@@ -235,6 +235,8 @@ def cancel(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags
     eventmq job cancel queue:email since:10m
     eventmq job cancel state:running worker:host-4711 --yes
     """
+    if not words and not any(flags.values()):
+        raise Mistake("say which jobs: their ids, or words such as queue:email")
     selection = _selected(words, flags, CALL_OFF)
     if selection.ids is None or dry_run:
         return act(admin, CALL_OFF, words, flags, yes, dry_run)

@@ -18,7 +18,7 @@ EventMQ is up. Ctrl-C ends it in order; a second one at once.
 
   clients          {frontend}
   job managers     {backend}
-  emq-cli          {administrative}
+  operators        {administrative}
   dashboard        {web}
   store            {store}
   workers          {workers}, importing {modules}
@@ -26,6 +26,7 @@ EventMQ is up. Ctrl-C ends it in order; a second one at once.
 In another terminal:
 
   export EMQ_BROKER_ADDR={client}
+  export EVENTMQ_ADMINISTRATIVE_ADDR={operator}
 """
 
 
@@ -74,6 +75,7 @@ def _banner(router: Settings, manager: Settings, web: Settings, addresses: Mappi
         workers=manager.concurrent_jobs,
         modules=", ".join(manager.modules) or "nothing yet",
         client=address.reachable(addresses["frontend_addr"]),
+        operator=address.reachable(addresses["administrative_addr"]),
     )
 
 
