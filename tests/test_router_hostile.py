@@ -159,6 +159,13 @@ def test_lines_that_were_left_out_are_counted_as_far_as_there_are_numbers(world:
     assert v2.decode(reply.frames[3], v2.Answer).answer["next"] == limits.JOB_LOG_SKIPPED_MAX + 1
 
 
+def test_a_weight_that_no_message_could_carry_is_refused(world: World) -> None:
+    world.turn((BACKEND, [b"old", *v1.encode(b"INFORM", "1", f'[[{"9" * 30}, "old"]]', "worker")]))
+    assert world.router.refusals == {"malformed": 1}
+    (reply,) = world.turn((ADMINISTRATIVE, [b"op", *v2.encode(b"WORKERS", v2.Question(1))]))
+    assert v2.decode(reply.frames[3], v2.Answer).answer["connected_workers"] == {}
+
+
 def test_managers_that_claim_more_workers_than_there_can_be_are_not_counted(world: World) -> None:
     for name in ("a", "b"):
         about = {"workers": 2**64 - 1}

@@ -110,6 +110,14 @@ def test_a_mistake_in_the_file_names_file_and_line(tmp_path: Path, text: str, li
     assert str(caught.value).startswith(f"{file}:{line}:")
 
 
+@pytest.mark.parametrize("odd", ["\x0b", "\x0c", "\x1e", "\x85", "\u2028"])
+def test_what_ends_a_line_only_elsewhere_is_a_part_of_a_name(tmp_path: Path, odd: str) -> None:
+    file = write(tmp_path, f"[global]\n# a{odd}b\nconc{odd}urrent_jobs = 2\n")
+    with pytest.raises(SettingsError) as caught:
+        load("jobmanager", {}, {}, file)
+    assert str(caught.value).startswith(f"{file}:3:")
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load("router", {}, {}, tmp_path / "absent.conf")

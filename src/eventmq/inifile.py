@@ -68,7 +68,7 @@ def _lines(text: str) -> dict[tuple[str, str], int]:
     """The first line of each section and each name. Continuation lines are indented and so never match."""
     lines: dict[tuple[str, str], int] = {}
     section = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := re.match(r"\[([^\]]+)\]", line.strip()):
             section = header[1]
             lines.setdefault((section, ""), number)

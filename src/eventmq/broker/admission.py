@@ -76,6 +76,8 @@ def check_queues(queues: list[tuple[int, str]]) -> None:
     """
     if len(queues) > limits.QUEUES_PER_MANAGER_MAX:
         raise InvalidMessageError(f"{len(queues)} queues, the limit is {limits.QUEUES_PER_MANAGER_MAX}", "too_large")
-    for _, name in queues:
+    for weight, name in queues:
+        if not -limits.NEWEST <= weight <= limits.NEWEST:
+            raise InvalidMessageError("a queue's weight has at most 62 bits")
         if not 0 < len(name) <= limits.NAME_CHARS_MAX:
             raise InvalidMessageError(f"a queue's name has 1 to {limits.NAME_CHARS_MAX} characters")
