@@ -33,10 +33,14 @@ def test_jobs_are_filtered_by_the_query_box_and_by_states(page: Page) -> None:
     expect(page.get_by_label("Which jobs")).to_have_value(re.compile("complain"))
 
 
-def test_a_query_that_is_wrong_is_told(page: Page) -> None:
-    response = page.request.get("/jobs?q=stat:dead")
-    assert response.status == 400
-    assert "stat" in response.text()
+def test_a_query_that_is_wrong_is_told_beside_it(browser: Browser, live: Live) -> None:
+    with browser.new_context(base_url=live.url) as context:
+        page = context.new_page()
+        page.goto("/jobs?q=stat:dead")
+        expect(page.locator("#problem")).to_contain_text("stat")
+        page.get_by_label("Which jobs").fill("state:dead name:system_jobs.complain")
+        page.keyboard.press("Enter")
+        expect(page.locator("#jobs tbody tr").first).to_be_visible()
 
 
 def test_all_that_match_are_requeued_after_their_number_was_stated(page: Page, live: Live) -> None:

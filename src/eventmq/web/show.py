@@ -90,6 +90,7 @@ def page(template: str, request: Request, base: str, **given: Any) -> str:
             path=path,
             here=f"{base}{path}" + (f"?{request.url.query}" if request.url.query else ""),
             now=time(),
+            asked=request.query_params.get("q", ""),
             theme=theme if theme in THEMES else "auto",
             **given,
         )
