@@ -729,6 +729,7 @@ class SameAsModel(RuleBasedStateMachine):
         self.ids: dict[int, str] = {}
         self.now = 1000.0
         self.live: list[int] = []
+        self.requeued_at = -math.inf
 
     @initialize()
     def start(self) -> None:
@@ -796,6 +797,7 @@ class SameAsModel(RuleBasedStateMachine):
                 changes.forgotten.append((line.seq, line.state))
         if changes.requeued and data.draw(st.booleans()):
             changes.paged_out.append(changes.requeued[0].seq)
+        self.requeued_at = max([self.requeued_at, *(each.created for each in changes.requeued)])
         self.file.apply(changes)
         self.model.apply(changes)
 
@@ -820,6 +822,8 @@ class SameAsModel(RuleBasedStateMachine):
         limit=st.integers(1, 9),
     )
     def browse(self, states: list[str], filters: dict[str, Any], before: int, rows: int, limit: int) -> None:
+        if filters.get("stop", 0.0) <= self.requeued_at:
+            filters = {name: value for name, value in filters.items() if name != "stop"}  # as who asks has to see to
         which = (Wanted(tuple(states), **filters), before, 6.0, rows, limit)
         page = self.file.browse(*which)
         lines = self.model.browse(which[0]._replace(stop=-math.inf), before, 6.0, ALL, ALL).lines

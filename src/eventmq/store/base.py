@@ -138,7 +138,7 @@ class Wanted(NamedTuple):
         until: The same; before this.
         arguments: (path, text) of arguments that it has, see `calls.has_arguments`.
         stop: Not a condition: whatever stands behind (by `seq`) a job that was accepted before this wall time was
-            accepted before `since`, so that a list may end there.
+            accepted before `since`, so that a list may end there. Who asks sees to it that no job was requeued since.
     """
 
     states: tuple[str, ...] = ()
