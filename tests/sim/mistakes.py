@@ -194,10 +194,14 @@ def crashes_without_end(right: Method) -> Method:
     return crashed
 
 
-@plant(Ledger, "_unexpired")
+@plant(Ledger, "expire")
 def late_and_begun(right: Method) -> Method:
-    """A job that is not to begin late begins."""
-    return lambda self, jobs, wall: jobs
+    """A job that is not to begin late begins: neither those that wait are looked at, nor those that are handed out."""
+
+    def expire(self: Any, wall: float) -> None:
+        self._unexpired = lambda jobs, wall: jobs
+
+    return expire
 
 
 @plant(Ledger, "_end")
