@@ -32,6 +32,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     """Turns a skip into a failure when CI is set: there, everything that the suite needs has to be there."""
     outcome = yield
     report = outcome.get_result()
+    # testers tell each other of it in UTF-8, which has no place for bytes that were none
+    report.sections = [(title, _encodable(text)) for title, text in report.sections]
+    if report.failed and _encodable(said := str(report.longrepr)) != said:
+        report.longrepr = _encodable(said)
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped, but CI must run everything: {call.excinfo and call.excinfo.value}"
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

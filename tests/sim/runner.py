@@ -20,7 +20,7 @@ REGRESSIONS = Path(__file__).parent / "regressions.txt"
 SHOWN = 5
 """Failures that are shown in full."""
 
-FOUND_WITHIN_S = 60.0
+FOUND_WITHIN_S = 120.0
 
 
 class Found(NamedTuple):
