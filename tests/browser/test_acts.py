@@ -123,10 +123,13 @@ def test_purging_a_queue_takes_its_name(page: Page, live: Live) -> None:
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
+    ready = page.locator("html[data-script=on]")
     page.goto("/")
+    expect(ready).to_be_attached()
     page.keyboard.press("g")
     page.keyboard.press("q")
     expect(page.locator("h1")).to_have_text("Queues")
+    expect(ready).to_be_attached()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

@@ -47,4 +47,4 @@ def test_the_past_outlives_the_router_and_failures_name_the_users_line(system: S
     router.kill()
     system.start_router()
     assert told(system) == before
-    assert manager.running
+    assert manager.running, manager.log
