@@ -84,6 +84,11 @@ class ModelPast:
         return [] if kept else [series]
 
 
+def id_of(created: float, seq: int) -> str:
+    """An id as clients make them."""
+    return f"{int(created * 1e3):012x}7{seq:019x}"
+
+
 class ModelStore:
     """See `base.Store`. Checks what it is told before it does any of it, so a refused `Changes` leaves no trace."""
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from model_store import ModelStore
+from model_store import ModelStore, id_of
 
 from eventmq.errors import StoreError
 from eventmq.limits import ACT_JOBS_MAX
@@ -707,11 +707,6 @@ SMALL_BOUNDS = (
 )  # fmt: skip
 
 
-def plain_id(created: float, seq: int) -> str:
-    """An id as clients make them."""
-    return f"{int(created * 1e3):012x}7{seq:019x}"
-
-
 class SameAsModel(RuleBasedStateMachine):
     """Drives a file and the model with the same random changes. Half of the jobs are plain: they go through the journal
     and the archive, whose bounds are so small that each is crossed all the time."""
@@ -754,7 +749,7 @@ class SameAsModel(RuleBasedStateMachine):
                 unique=data.draw(st.sampled_from(["", "", "k", "l"])),
             )
             if data.draw(st.booleans()):
-                new.id = plain_id(new.created, self.next_seq)
+                new.id = id_of(new.created, self.next_seq)
             self.ids[self.next_seq] = new.id
             data.draw(st.sampled_from([changes.added, changes.spilled, changes.delayed])).append(new)
             self.live.append(self.next_seq)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from model_store import ModelStore
+from model_store import ModelStore, id_of
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
@@ -24,11 +24,6 @@ SMALL = (
     (archive, "ROW_JOBS", 4),
 )  # fmt: skip
 """Bounds that a few turns cross."""
-
-
-def id_of(made: float, seq: int) -> str:
-    """An id as clients make them."""
-    return f"{int(made * 1e3):012x}7{seq:019x}"
 
 
 def job(seq: int, made: float = START, **fields: Any) -> Job:
