@@ -110,12 +110,11 @@ class Administrative(Operators):
         """The Router's state. Latencies in milliseconds, as 0.3.13 has them; all other times in seconds."""
         ledger = self.ledger
         store = self.store.info()
-        inflight = Counter(job.queue for job, _, _ in ledger.leases.values())
-        measured = {queue: latency for queue, latency in ledger.latencies.items() if latency.count}
+        latencies = ledger.latencies.items()
         return {
-            "inflight_messages_by_queue": dict(inflight),
-            "latency_messages_by_queue": {q: 1e3 * each.total / each.count for q, each in measured.items()},
-            "max_latency_messages_by_queue": {q: 1e3 * each.max for q, each in measured.items()},
+            "inflight_messages_by_queue": dict(ledger.running()),
+            "latency_messages_by_queue": {q: 1e3 * each.total / each.count for q, each in latencies},
+            "max_latency_messages_by_queue": {q: 1e3 * each.max for q, each in latencies},
             "waiting_messages_by_queue": {q: len(backlog) for q, backlog in ledger.backlogs.items()},
             "processed_messages_by_queue": dict(ledger.processed),
             "processed_messages_by_worker": {

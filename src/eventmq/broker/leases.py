@@ -5,6 +5,8 @@ Owns `leases`. Nothing here sends, reads a clock or knows a socket; `now` is mon
 
 from __future__ import annotations
 
+from collections import Counter
+
 from eventmq.broker import lifecycle
 from eventmq.broker.attempts import Attempt, Attempts
 from eventmq.broker.intake import Intake, error_of, moved
@@ -51,6 +53,10 @@ class Leases(Intake):
     def held_by(self, manager: Manager) -> list[Job]:
         """What is handed out to a manager. Looks at all leases: for rare events and people."""
         return [job for job, holder, _ in self.leases.values() if holder is manager]
+
+    def running(self) -> Counter[str]:
+        """How many jobs are handed out, by queue. Looks at all leases, too."""
+        return Counter(job.queue for job, _, _ in self.leases.values())
 
     def _lend(self, job: Job, lease: int, manager: Manager, since: float, now: float) -> None:
         """The manager has the job, since monotonic time `since`."""

@@ -126,25 +126,10 @@ def _workers_of(manager: Manager) -> int:
     return count if isinstance(count, int) and 0 <= count <= limits.CREDIT_MAX else 0
 
 
-def _queues(router: Operators) -> dict[str, dict[str, float]]:
-    ledger = router.ledger
-    running = Counter(job.queue for job, _, _ in ledger.leases.values())
-    serving: Counter[str] = Counter()
-    for crew in {crew for crews in router.pool.serving.values() for crew in crews}:
-        for queue in crew.weights:
-            serving[queue] += len(crew.members)
-    return {
-        name: {
-            "waiting": len(backlog),
-            "delayed": backlog.delayed,
-            "running": running[name],
-            "oldest_s": backlog.oldest_s(router.wall),
-            "managers": serving[name],
-            "paused": ledger.rules.of(name).paused,
-            "draining": ledger.rules.of(name).draining,
-        }
-        for name, backlog in islice(ledger.backlogs.items(), limits.METRICS_QUEUES_MAX)
-    }
+def _queues(router: Operators) -> dict[str, dict[str, Any]]:
+    running = router.ledger.running()
+    some = islice(router.ledger.backlogs, limits.METRICS_QUEUES_MAX)
+    return {name: router.describe_queue(name, running) for name in some}
 
 
 def _schedules(router: Operators) -> list[tuple[str, dict[str, float | None]]]:

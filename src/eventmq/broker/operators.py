@@ -208,19 +208,21 @@ class Operators(Selections):
         self.ledger.say(queue, **what)
         self.tell(event, queue=queue)
         self.note("warning", f"{text}: {queue}", f"an operator: queue {queue!r} is {text}")
-        return self._queue(queue, Counter(job.queue for job, _, _ in self.ledger.leases.values()))
+        return self.describe_queue(queue, self.ledger.running())
 
     def show_queues(self, page: Queues) -> dict[str, Any]:
         """One page of the queues: what waits, what runs, who serves them, what was said about them."""
-        running = Counter(job.queue for job, _, _ in self.ledger.leases.values())
+        running = self.ledger.running()
         known = self.ledger.backlogs, self.pool.serving, self.ledger.rules.by_queue
         if page.queue:
-            return {page.queue: self._queue(page.queue, running)} if any(page.queue in names for names in known) else {}
-        names = {name for names in known for name in names if name > page.after}
-        some = heapq.nsmallest(limits.LIST_JOBS_MAX, names)
-        return {name: self._queue(name, running) for name in some}
+            some = [page.queue] if any(page.queue in names for names in known) else []
+        else:
+            names = {name for names in known for name in names if name > page.after}
+            some = heapq.nsmallest(limits.LIST_JOBS_MAX, names)
+        return {name: self.describe_queue(name, running) for name in some}
 
-    def _queue(self, name: str, running: Counter[str]) -> dict[str, Any]:
+    def describe_queue(self, name: str, running: Counter[str]) -> dict[str, Any]:
+        """Everything that is known of a queue, for people and monitoring systems."""
         backlog = self.ledger.backlogs.get(name)
         rule = self.ledger.rules.of(name)
         crews = self.pool.crews_of(name)
@@ -230,7 +232,7 @@ class Operators(Selections):
             "running": running[name],
             "processed": self.ledger.processed[name],
             "managers": sum(len(crew.members) for crew in crews),
-            "free_slots": sum(manager.credit for crew in crews for manager in crew.members.values()),
+            "free_slots": sum(crew.credit for crew in crews),
             "oldest_s": backlog.oldest_s(self.wall) if backlog else 0.0,
             "paused": rule.paused,
             "draining": rule.draining,
