@@ -80,3 +80,10 @@ def test_repetitions_are_counted_not_said(stream: io.StringIO) -> None:
     texts = [line.partition(": ")[2] for line in stream.getvalue().splitlines()]
     more = "refused (and {} more of this kind before)"
     assert texts == ["refused", more.format(2), more.format(1), "another kind"]
+
+
+def test_kinds_are_remembered_as_far_as_there_is_room(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "KINDS_MAX", 2)
+    limited = logs.Limited(logging.getLogger("x"), period_s=5.0)
+    said = [limited.log(logging.WARNING, kind, kind, 1.0) for kind in ("a", "b", "b", "a", "c", "a", "c", "b")]
+    assert said == [True, True, False, False, True, True, False, True], "the one that was said first made room"

@@ -20,6 +20,9 @@ from typing import Any, TextIO
 
 from eventmq.limits import LOG_PER_REASON_S
 
+KINDS_MAX = 1_000
+"""Kinds of things, those said last, of which a logger that says each only now and then remembers when: 100 kB."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -96,21 +99,23 @@ class Limited:
     def __init__(self, logger: logging.Logger, period_s: float = LOG_PER_REASON_S) -> None:
         self._logger = logger
         self._period_s = period_s
-        self._said: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._said: dict[str, tuple[float, int]] = {}  # by kind: when, and how often it has happened since
 
     def log(self, level: int, key: str, text: str, now: float) -> bool:
         """Logs `text` unless something of the kind `key` was logged within the period.
 
-        Keys are ours, never a peer's text: they are remembered for good.
+        A key may have the name of a queue in it: what was said last is remembered, of at most `KINDS_MAX` kinds.
 
         Returns:
             Whether it was logged.
         """
-        if now - self._said.get(key, -self._period_s) < self._period_s:
-            self._held_back[key] = self._held_back.get(key, 0) + 1
+        said, held_back = self._said.get(key, (-self._period_s, 0))
+        if now - said < self._period_s:
+            self._said[key] = said, held_back + 1
             return False
-        self._said[key] = now
-        held_back = self._held_back.pop(key, 0)
+        self._said.pop(key, None)
+        self._said[key] = now, 0
+        if len(self._said) > KINDS_MAX:
+            del self._said[next(iter(self._said))]
         self._logger.log(level, "%s%s", text, f" (and {held_back} more of this kind before)" if held_back else "")
         return True
