@@ -16,6 +16,7 @@ from world import World, job
 
 from eventmq import limits
 from eventmq.broker import charts, sketch
+from eventmq.broker.history import NOTED_MAX
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND
 from eventmq.broker.sketch import Sketch
 from eventmq.broker.tally import COUNTS, Tally, packed, unpacked
@@ -167,6 +168,15 @@ def test_attempts_that_are_tried_again_have_failed_too(world: World) -> None:
     (row,) = ask(world, b"TYPES")["types"]
     assert (row["runs"], row["failed"], row["dead"], row["succeeded"]) == (2, 1, 0, 1)
     assert sum(each.wait.total() for each in world.router.history.since_start()["default", "tasks.add"]) == 1
+
+
+def test_of_attempts_that_fail_over_and_over_a_bounded_number_is_noted_one_by_one(world: World) -> None:
+    world.enqueue(job("again", options=v2.pack({"retries": 1000})))
+    for n in range(1, 2 * NOTED_MAX + 1):
+        world.manager(b"m", b"READY", v2.Ready(n))
+        world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    assert len(world.router.history.present["default", "tasks.add"].failed) <= NOTED_MAX + 1
+    assert sum(ask(world, b"HISTORY")["failed"]) == 2 * NOTED_MAX
 
 
 def test_a_run_of_which_nobody_says_how_long_it_was_is_not_one_of_no_time(world: World) -> None:

@@ -95,7 +95,7 @@ class History:
                 if job.name != name:
                     name = job.name
                     notes = known((queue, name)) or self.notes(queue, name)
-                    if len(notes.waits) + len(notes.runs) > NOTED_MAX:
+                    if len(notes.waits) + len(notes.runs) + len(notes.failed) > NOTED_MAX:
                         notes.folded()
                 if job.attempt == 1:
                     notes.waits.append(wall - (ready_at(job) if job.options else job.created))
