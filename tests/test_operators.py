@@ -802,6 +802,12 @@ def test_nothing_is_run_again_while_no_jobs_are_accepted(world: World, closed: s
     assert world.info("b") is None
 
 
+def test_a_schedule_that_is_only_looked_at_is_no_act_of_an_operator(world: World) -> None:
+    world.router.schedules.put(Schedule("s", "t", Rule(interval_s=60.0), job("")), world.wall)
+    assert ask(world, "SCHEDULE", id="s")["id"] == "s"
+    assert not [note for note in world.router.notes if "operator" in note.text]
+
+
 def test_a_job_is_not_run_again_in_a_queue_that_takes_nothing(world: World) -> None:
     world.enqueue(job("a"))
     ask(world, "DRAIN", queue="default")

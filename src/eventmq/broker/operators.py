@@ -266,7 +266,7 @@ class Operators(Selections):
             self.schedules.pause(entry, params.act == "pause", self.wall)
         if params.act:
             self.tell(f"schedule_{params.act}", schedule=params.id)
-        self.note("warning", f"schedule {params.act}", f"an operator: {params.act} schedule {params.id!r}")
+            self.note("warning", f"schedule {params.act}", f"an operator: {params.act} schedule {params.id!r}")
         return self.schedules.describe(entry)
 
 
