@@ -360,8 +360,7 @@ class Backend(Scheduling):
 
     def _tell(self, manager: Manager) -> None:
         manager.told = self.now
-        self.beats["sent"] += 1
-        self.outbox.send(BACKEND, manager.id, self.beat(manager))
+        self.outbox.send(BACKEND, manager.id, self.beat(manager.wire, manager.sent, manager.clock))
 
     def send_workers_heartbeats(self) -> None:
         """A heartbeat to every job manager."""

@@ -389,9 +389,3 @@ class Core(ABC):
         manager.crew.rested(manager)
         frames = v2.encode(b"DISCONNECT", v2.Empty()) if manager.wire == 2 else v1.encode(b"DISCONNECT", self.new_id())
         self.outbox.send(BACKEND, manager.id, frames)
-
-    def beat(self, manager: Manager) -> list[bytes]:
-        """The frames of a heartbeat to a manager, in its own version."""
-        if manager.wire == 1:
-            return v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}")
-        return v2.encode(b"HEARTBEAT", v2.Beat(self.wall, manager.sent, manager.clock))

@@ -66,6 +66,13 @@ class Scheduling(Core):
         """Time between beats to a peer of this version."""
         return self.policy.heartbeat_s if wire == 2 else max(self.policy.heartbeat_s, limits.SUSPECT_GRACE_S)
 
+    def beat(self, wire: int, sent: int, clock: float = 0.0) -> list[bytes]:
+        """The frames of a heartbeat to a peer of this version; it counts as sent."""
+        self.beats["sent"] += 1
+        if wire == 1:
+            return v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}")
+        return v2.encode(b"HEARTBEAT", v2.Beat(self.wall, sent, clock))
+
     def check_room(self, sender: PeerId) -> None:
         """Whether one more peer may come.
 
@@ -136,11 +143,7 @@ class Scheduling(Core):
 
     def _beat(self, id: PeerId, scheduler: Scheduler) -> None:
         scheduler.told = self.now
-        self.beats["sent"] += 1
-        frames = v1.encode(b"HEARTBEAT", self.new_id(), f"{self.wall:.2f}")
-        if scheduler.wire == 2:
-            frames = v2.encode(b"HEARTBEAT", v2.Beat(self.wall, scheduler.sent))
-        self.outbox.send(FRONTEND, id, frames)
+        self.outbox.send(FRONTEND, id, self.beat(scheduler.wire, scheduler.sent))
 
     def on_scheduler_heartbeat(self, sender: PeerId, *message: object) -> None:
         """A scheduler lives."""
