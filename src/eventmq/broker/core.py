@@ -30,7 +30,7 @@ from eventmq.broker.schedules import Schedules
 from eventmq.broker.stops import Stops
 from eventmq.broker.waiters import Waiters
 from eventmq.broker.watch import Watch
-from eventmq.errors import InvalidMessageError, StorageFull
+from eventmq.errors import REASONS, InvalidMessageError, StorageFull
 from eventmq.protocol import v1, v2
 from eventmq.store.base import Record, Store
 
@@ -268,6 +268,11 @@ class Core(ABC):
         if self.received_disconnect:
             return "draining"
         return "storage_full" if self.storage_full else ""
+
+    def check_open(self) -> None:
+        """Raises InvalidMessageError if no new jobs are accepted at all."""
+        if self.closed:
+            raise InvalidMessageError(REASONS[self.closed], self.closed)
 
     @property
     def holding(self) -> bool:

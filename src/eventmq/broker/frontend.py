@@ -65,8 +65,7 @@ class Frontend(Scheduling):
             InvalidMessageError: It is not a REQUEST, or the job is refused: eMQP/1.0 has no word for that.
         """
         job, headers = v1.parse_request(msgid, msg)
-        if self.closed:
-            raise InvalidMessageError(REASONS[self.closed], self.closed)
+        self.check_open()
         if sender in self.schedulers and self.schedules.tick_1_0(sender, job, self.wall, bool(self.expected)):
             self.heard_scheduler(sender)
             self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), msgid))

@@ -21,7 +21,7 @@ from eventmq.broker.outbox import ADMINISTRATIVE
 from eventmq.broker.pool import PeerId
 from eventmq.broker.selections import LIVE, Selections, listed
 from eventmq.broker.why import why
-from eventmq.errors import REASONS, InvalidMessageError
+from eventmq.errors import InvalidMessageError
 from eventmq.protocol import calls, v2
 from eventmq.protocol.administration import (
     Arguments,
@@ -121,7 +121,7 @@ class Operators(Selections):
         record = self.ledger.find([params.id]).get(params.id)
         if record is None:
             return None
-        self._check_open()
+        self.check_open()
         old, given = record.job, params.arguments
         options = msgspec.structs.replace(options_of(old.options), delay_s=0.0, due=0.0, schedule="")
         payload = old.payload if given is None else _with(given, old)
@@ -132,11 +132,6 @@ class Operators(Selections):
             raise InvalidMessageError(refusal.text, refusal.reason)
         self.note("info", "job run again", f"an operator: job {new.id} runs what {old.id} ran")
         return {"id": accepted.existing[0][1] if accepted.existing else new.id}
-
-    def _check_open(self) -> None:
-        """Raises InvalidMessageError if no new jobs are accepted at all."""
-        if self.closed:
-            raise InvalidMessageError(REASONS[self.closed], self.closed)
 
     def requeue(self, selection: Selection) -> dict[str, Any]:
         """Some jobs that have ended wait again."""
@@ -260,7 +255,7 @@ class Operators(Selections):
         if params.act == "remove":
             self.schedules.remove(params.id, self.wall)
         elif params.act == "run":
-            self._check_open()
+            self.check_open()
             self.schedules.run_now(entry, params.job, self.wall, bool(self.expected))
         elif params.act:
             self.schedules.pause(entry, params.act == "pause", self.wall)

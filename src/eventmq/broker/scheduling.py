@@ -24,10 +24,8 @@ class Scheduling(Core):
 
     def on_arrange(self, sender: PeerId, body: scheduling.Arrange) -> None:
         """A client's eMQP/2.0 SCHEDULE."""
-        reason = self.closed
         try:
-            if reason:
-                raise InvalidMessageError(REASONS[reason], reason)
+            self.check_open()
             self.schedules.put(body.schedule, self.wall)
         except InvalidMessageError as error:
             self.refusals[error.reason] += 1
@@ -47,8 +45,7 @@ class Scheduling(Core):
             InvalidMessageError: It is not a SCHEDULE, or is refused.
         """
         job, _, rule = v1.parse_schedule(msgid, msg)
-        if self.closed:
-            raise InvalidMessageError(REASONS[self.closed], self.closed)
+        self.check_open()
         self.schedules.put(Schedule(calls.call_key(job.name, job.payload), msgid, rule, job), self.wall)
 
     def on_unschedule(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
