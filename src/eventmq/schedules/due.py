@@ -20,12 +20,11 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from eventmq.limits import DAY_S
 from eventmq.schedules.rule import Rule, fields_of, zone
 
-STEP_S = 7 * 86_400
+STEP_S = 7 * DAY_S
 """A zone's clock does not change twice in so short a time."""
-
-DAY_S = 86_400
 
 INSTANT_S = 0.001
 """Shorter than any time between two runs, longer than what the calendar's microseconds round away."""
