@@ -651,6 +651,11 @@ def test_any_text_may_be_searched_for(store: Store) -> None:
     for odd in ("'; DROP TABLE job", "a\x00b", "💥", "no\x00"):
         assert browse(store, error=odd, queue=odd, ids=(odd,)) == ([], 0)
         assert browse(store, arguments=((odd, odd),), worker=odd) == ([], 0)
+    named = job(13)
+    named.id = "a\x00b"
+    store.apply(Changes(delayed=[named]))
+    assert browse(store, ids=("a\x00b",)) == ([13], 0)
+    assert browse(store, ids=("a", "a\x00", "a\x00c")) == browse(store, ids=()) == ([], 0)
 
 
 # ---- the end -------------------------------------------------------------------------------------------

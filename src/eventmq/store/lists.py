@@ -6,7 +6,6 @@ Only small columns are read; payloads where arguments are wanted, and then no mo
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from itertools import starmap
 from typing import Any
@@ -29,7 +28,6 @@ CONDITIONS = {
 }
 """By field of `Wanted`."""
 
-IDS = "WHERE id IN (SELECT value FROM json_each(:ids))"
 LOOKED_AT = "SELECT min(seq), count(*) FROM ({} ORDER BY seq DESC LIMIT :rows)"
 CREATED = "SELECT created FROM job WHERE seq = ?"
 ARGUMENT_ROWS = 4
@@ -88,8 +86,9 @@ def _rows_of(wanted: Wanted, given: dict[str, Any]) -> tuple[list[str], list[str
         conditions.append(f"{STATE} IN ({', '.join(f':{name}' for name in named)})")
     if wanted.ids is None:
         return ["WHERE TRUE"], conditions
-    given["ids"] = json.dumps(wanted.ids)
-    return [IDS], conditions
+    ids = {f"id{number}": id for number, id in enumerate(wanted.ids)}
+    given |= ids
+    return [f"WHERE id IN ({', '.join(f':{name}' for name in ids)})"], conditions
 
 
 def _lines(rows: sqlite3.Cursor, wanted: Wanted, limit: int) -> tuple[list[Line], int]:
