@@ -2,7 +2,7 @@
 
 The Router is the only caller and the only writer, from one thread. In each turn of its loop it decides in memory,
 notes what must outlive it in one `Changes`, and calls `apply` once; nothing becomes visible outside before `apply`
-has returned. Reads (`page`, `find`, `holders`) see what has been applied, not what is still in a `Changes`.
+has returned. Reads see what has been applied, not what is still in a `Changes`.
 
 A live job is `waiting` here whether it is delayed, waits or runs: handing a job out writes nothing, unless it may begin
 only once (`started`). It is either held in the Router's memory too, or only here: *paged*, read back in dispatch
@@ -152,6 +152,11 @@ class Wanted(NamedTuple):
     arguments: tuple[tuple[str, str], ...] = ()
     stop: float = -inf
 
+    @property
+    def only_unsuccessful(self) -> bool:
+        """Whether all states are terminal, and none is `succeeded`."""
+        return bool(self.states) and not {"waiting", "delayed", "succeeded"}.intersection(self.states)
+
     def fits(self, line: Line, payload: bytes) -> bool:
         """Whether all of it holds of a job, whose payload is looked at last."""
         return (
@@ -202,8 +207,8 @@ class Changes:
         requeued: Ended jobs that wait again.
         added: New jobs, held in memory too.
         spilled: New jobs that memory has no room for.
-        moved: Live jobs whose counters changed.
         delayed: New jobs that are due later than memory cares about.
+        moved: Live jobs whose counters changed.
         paged_out: `seq` of waiting jobs that memory lets go of; from now on they come back by `page`.
         put_off: `seq` of delayed jobs that memory lets go of; from now on they come back by `due`.
         paged_in: `seq` of jobs that were only here and that memory holds from now on.

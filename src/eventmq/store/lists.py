@@ -80,7 +80,7 @@ def _rows_of(wanted: Wanted, given: dict[str, Any]) -> tuple[list[str], list[str
     named = {f"state{number}": state for number, state in enumerate(wanted.states)}
     given |= named
     conditions = ["seq < :before", "seq >= :last"]
-    if wanted.ids is None and named and not {"waiting", "delayed", "succeeded"}.intersection(wanted.states):
+    if wanted.ids is None and wanted.only_unsuccessful:
         return [f"{UNSUCCESSFUL} :{name}" for name in named], conditions
     if named:
         conditions.append(f"{STATE} IN ({', '.join(f':{name}' for name in named)})")

@@ -149,7 +149,7 @@ class SqliteStore:
     def browse(self, wanted: Wanted, before: int, now: float, rows: int, limit: int) -> Page:
         with self._database.trust():
             page = lists.browse(self._db, wanted, before, now, rows, limit)
-            if wanted.states and not {"waiting", "delayed", "succeeded"}.intersection(wanted.states):
+            if wanted.only_unsuccessful:
                 return page
             if wanted.ids is None:
                 most = rows // KEPT_ROWS + 1

@@ -1,4 +1,4 @@
-"""What the SQLite file holds, and every statement that is run over and over on it. Text only; `sqlite` runs it.
+"""What the SQLite file holds, and most statements that are run over and over on it. Text only.
 
 Schema 3. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
 """
@@ -161,8 +161,7 @@ DELETE_RESULT = f"DELETE FROM job WHERE seq = ? AND state NOT IN ('waiting', {_D
 SERIES = "SELECT id, queue, name, sum FROM series"
 ADD_SERIES = "INSERT INTO series VALUES (?, ?, ?, ?)"
 DROP_SERIES = "DELETE FROM series WHERE id = ? AND NOT EXISTS (SELECT 1 FROM past WHERE series = id)"
-_POINT = "SELECT series, length_s, start, data, sum FROM past"
-ALL_POINTS = _POINT
-POINTS = f"{_POINT} WHERE series = ? AND length_s = ? AND start >= ? AND start < ?"
+ALL_POINTS = "SELECT series, length_s, start, data, sum FROM past"
+POINTS = f"{ALL_POINTS} WHERE series = ? AND length_s = ? AND start >= ? AND start < ?"
 SET_POINT = "INSERT OR REPLACE INTO past VALUES (?, ?, ?, ?, ?)"
 FORGET_POINTS = "DELETE FROM past WHERE series = ? AND length_s = ? AND start < ?"
