@@ -1,8 +1,7 @@
 """The Router's three ROUTER sockets: frames in, frames out, nothing decided.
 
-Every option that matters is set here, on purpose (`docs/protocol.md`, section "Sockets"): no ZMTP heartbeats, they lose
-messages under back-pressure and can abort the process; ROUTER_MANDATORY and DONTWAIT, so that a peer that is gone or
-stuck is an answer and never a wait; LINGER 0, what matters is acknowledged and repeated.
+Beside the options of `tuning` they have ROUTER_MANDATORY, and DONTWAIT, so that a peer that is gone or stuck is an
+answer and never a wait.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from eventmq import limits
 
 
 def tune(socket: zmq.Socket[bytes]) -> None:
-    """Options that every socket of ours has, bound or connecting."""
+    """Sets them."""
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, limits.HWM_MESSAGES)
     socket.setsockopt(zmq.RCVHWM, limits.HWM_MESSAGES)
