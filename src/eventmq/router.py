@@ -49,13 +49,8 @@ __all__ = ["InvalidMessageError", "NoAvailableWorkerSlotsError", "Router", "Unkn
 
 log = logging.getLogger("eventmq.router")
 
-FRONTEND_ADDR = "tcp://127.0.0.1:47291"
-BACKEND_ADDR = "tcp://127.0.0.1:47290"
-ADMINISTRATIVE_ADDR = "tcp://127.0.0.1:47293"
-
 LAST_WORDS_S = 0.2
 """When the Router ends, results that are on their way get this long to arrive."""
-
 
 STEPS = ("wait", "receive", "decide", "commit", "answer", "send")
 """What the loop spends its time on; to wait is to have nothing to do."""
@@ -110,9 +105,9 @@ class Router(Frontend, Backend, Administrative):
 
     def start(
         self,
-        frontend_addr: str = FRONTEND_ADDR,
-        backend_addr: str = BACKEND_ADDR,
-        administrative_addr: str = ADMINISTRATIVE_ADDR,
+        frontend_addr: str = Settings.frontend_addr,
+        backend_addr: str = Settings.backend_addr,
+        administrative_addr: str = Settings.administrative_addr,
     ) -> None:
         """Listens for requests, job managers and administrative commands, and runs until it is told to end.
 
