@@ -135,7 +135,7 @@ class Worker:
     def deadline_of(self, job: v2.Job) -> float | None:
         """Wall time at which a running job is killed; None = never, or it does not run any more."""
         running = self._board.running()
-        timeout_s = v2.decode(job.options, v2.Options).timeout_s if job.options else None
+        timeout_s = v2.options_of(job.options).timeout_s
         timeout_s = self._job_timeout_s if timeout_s is None else timeout_s
         if not timeout_s or running is None or running[0] != job.lease:
             return None

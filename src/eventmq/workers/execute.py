@@ -100,13 +100,13 @@ class Executor:
         if self._runner is None:
             self._runner = asyncio.Runner()
         driven = Driven(coroutine)
-        if self.interrupter is None:
-            return self._runner.run(driven.run(), context=contextvars.copy_context())
-        self.interrupter.driven = driven
+        if self.interrupter is not None:
+            self.interrupter.driven = driven
         try:
             return self._runner.run(driven.run(), context=contextvars.copy_context())
         finally:
-            self.interrupter.driven = None
+            if self.interrupter is not None:
+                self.interrupter.driven = None
 
     def _leave(self, function: Callable[[], Any]) -> None:
         try:
@@ -135,17 +135,15 @@ _OWN_FILES = (__file__, interrupt.__file__, asyncio.runners.__file__, asyncio.ba
 
 def failure_of(error: BaseException) -> Failure:
     """What is told of an exception: its qualified type, its text, and the traceback from user code on."""
-    kind = type(error)
+    kind, frames = type(error), _user_part(error.__traceback__)
     try:
         message = str(error)
     except Exception as broken:
         message = f"<its __str__ raised {type(broken).__name__}>"
-    cause = traceback.TracebackException(kind, error, _user_part(error.__traceback__))
-    text = "".join(cause.format())
-    place = _place(_user_part(error.__traceback__))
-    text = tail(text, limits.TRACEBACK_CHARS_MAX)
+    text = tail("".join(traceback.TracebackException(kind, error, frames).format()), limits.TRACEBACK_CHARS_MAX)
     bases = tuple(calls.type_name(base) for base in kind.__mro__[1:-1])
-    return Failure(calls.type_name(kind), carried(message[: limits.TRACEBACK_CHARS_MAX]), carried(text), bases, place)
+    message = carried(message[: limits.TRACEBACK_CHARS_MAX])
+    return Failure(calls.type_name(kind), message, carried(text), bases, _place(frames))
 
 
 def _user_part(frames: TracebackType | None) -> TracebackType | None:
