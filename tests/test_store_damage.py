@@ -23,8 +23,6 @@ PROBE = Path(__file__).parent / "probe_damage.py"
 SAMPLE = 250
 """Bytes in each test of the suite, about 4 ms each."""
 
-FRAME_BYTES = 24 + 4096
-
 Copy = Callable[[], int]
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,17 +234,8 @@ class Site:
 
     def marks(self) -> Counter[str]:
         """What ran, and how often."""
-        return Counter(word for word, _ in self._marks())
-
-    def ran_in(self, word: str) -> set[int]:
-        """The worker processes that a job of this mark ran in."""
-        return {pid for each, pid in self._marks() if each == word}
-
-    def _marks(self) -> Iterator[tuple[str, int]]:
         text = self.marks_file.read_text() if self.marks_file.exists() else ""
-        for line in text.splitlines():
-            word, _, pid = line.rpartition(" ")
-            yield word, int(pid)
+        return Counter(line.rpartition(" ")[0] for line in text.splitlines())
 
     def go(self) -> None:
         """Lets every `hold` end."""

@@ -91,10 +91,6 @@ class Children:
         self._children.append((name, child))
         return child.pid
 
-    def pids(self) -> dict[str, int]:
-        """Process ids by name."""
-        return {name: child.pid for name, child in self._children}
-
     def until(self, ready: Callable[[], bool], patience_s: float, what: str) -> None:
         """Waits until `ready()`, which is asked again and again.
 
