@@ -34,13 +34,7 @@ def listening(http_addr: str, pages: Pages) -> Iterator[str]:
     if not http_addr:
         yield ""
         return
-    where = address.parse_served(http_addr)
-    host = "" if where.host == "*" else where.host
-    try:
-        listener = socket.create_server((host, where.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {http_addr}: {error.strerror}") from error
-    bound = address.to_serve(str(where._replace(port=listener.getsockname()[1])))
+    listener, bound = listen(http_addr)
     for _ in range(HTTP_THREADS):
         threading.Thread(target=_serve, args=(listener, pages), name="eventmq-http", daemon=True).start()
     log.info("%s: %s", bound, " ".join(pages))
@@ -50,6 +44,21 @@ def listening(http_addr: str, pages: Pages) -> Iterator[str]:
         with suppress(OSError):  # macOS: it is not connected, which it never was
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def listen(http_addr: str) -> tuple[socket.socket, str]:
+    """A socket that listens there, and where it really does.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    where = address.parse_served(http_addr)
+    host = "" if where.host == "*" else where.host
+    try:
+        listener = socket.create_server((host, where.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {http_addr}: {error.strerror}. Choose another address.") from error
+    return listener, address.to_serve(str(where._replace(port=listener.getsockname()[1])))
 
 
 def _serve(listener: socket.socket, pages: Pages) -> None:

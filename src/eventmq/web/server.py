@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 from types import FrameType
 
 import uvicorn
 
 from eventmq.client.admin import Admin
-from eventmq.errors import SettingsError
+from eventmq.monitoring.listener import listen
 from eventmq.net import address
 from eventmq.settings import Settings
 from eventmq.web.app import Dashboard, create_app
@@ -59,19 +58,10 @@ def run(settings: Settings) -> int:
         timeout_graceful_shutdown=STOP_S,
         limit_concurrency=CONNECTIONS_MAX,
     )
-    with _listening(settings.web_addr) as place:
-        where = address.parse_served(settings.web_addr)._replace(port=place.getsockname()[1])
-        log.info("listening: %s%s/ for the Router at %s", address.to_serve(str(where)), settings.web_path, addr)
+    listener, bound = listen(settings.web_addr)
+    with listener:
+        log.info("listening: %s%s/ for the Router at %s", bound, settings.web_path, addr)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn raises it again when it has ended in order
-        Server(config, dashboard).run([place])
+        Server(config, dashboard).run([listener])
     return 0
-
-
-def _listening(web_addr: str) -> socket.socket:
-    where = address.parse_served(web_addr)
-    host = "" if where.host == "*" else where.host
-    try:
-        return socket.create_server((host, where.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise SettingsError(f"web_addr: cannot listen on {web_addr}: {error.strerror}") from error
