@@ -149,7 +149,7 @@ class Archive:
         """Those of the jobs with these ids that are here."""
         if not (ids and self.count):
             return []
-        made = json.dumps([_made(some) for some in {id[:MADE_CHARS] for id in ids}])
+        made = json.dumps(list({_made(id) for id in ids}))
         found: list[Record] = []
         spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
         wanted, its_marks = set(ids), set(_marks_in(_marks(ids))) if spans else set()
