@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
+from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli.ask import asks
 from eventmq.cli.flags import verb
 from eventmq.cli.tables import Table, Told
 from eventmq.client.admin import Admin
-
-ENDINGS = ("succeeded", "dead", "lost", "cancelled", "expired")
 
 
 @verb
@@ -41,7 +40,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """
     seconds, turns = after["uptime_s"] - before["uptime_s"], after["turns"] - before["turns"]
     accepted = _grown(before["counts"], after["counts"], "accepted")
-    ended = _grown(before["counts"], after["counts"], *ENDINGS)
+    ended = _grown(before["counts"], after["counts"], *TERMINAL)
     processed = before["processed_messages_by_queue"], after["processed_messages_by_queue"]
     handed_out = _grown(*processed, *processed[1])
     jobs = max(accepted, ended)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli.ask import router
 from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, options, verb
@@ -31,8 +32,6 @@ FIRST_S = 0.5
 PROBLEMS_SHOWN = 3
 TABLE_LINES = 3
 """Lines of a table besides its rows: an empty one, title, headings."""
-
-ENDINGS = ("succeeded", "dead", "lost", "cancelled", "expired")
 
 
 class Look(NamedTuple):
@@ -133,7 +132,7 @@ def _headline(before: Look, now: Look) -> str:
     counts, then, seconds = now.numbers["counts"], before.numbers["counts"], max(now.at - before.at, 1e-3)
     came, ended = (
         max(sum(counts.get(name, 0) - then.get(name, 0) for name in names), 0) / seconds
-        for names in (("accepted",), ENDINGS)
+        for names in (("accepted",), TERMINAL)
     )
     slots = now.numbers["leases"] + now.numbers["credits"]
     return (

@@ -32,9 +32,6 @@ WINDOWS = {
 OUTCOMES = ("succeeded", "failed", "dead", "cancelled", "expired", "lost")
 """How runs end; `failed` counts attempts that failed, those that are tried again and the last ones."""
 
-ENDS = ("succeeded", "dead", "cancelled", "expired", "lost")
-"""Those after which a job does not run again."""
-
 SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 """Of a sparkline's drawing, in its own units."""
 

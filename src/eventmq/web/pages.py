@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from eventmq import __version__
+from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli import doctor
 from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.client.charts import FailureGroup, History, JobType
@@ -100,7 +101,7 @@ def queues(ask: Ask) -> Queues:
 def _queue_row(ask: Ask, name: str, told: ShownQueue) -> QueueRow:
     past = charts.history(ask.admin, "15m", ask.now, queue=name)
     sums, minutes = charts.totals(past), len(past["enqueued"]) or 1
-    ended = sum(sums[outcome] for outcome in charts.ENDS)
+    ended = sum(sums[outcome] for outcome in TERMINAL)
     return QueueRow(name, told, sums["enqueued"] / minutes, ended / minutes, past)
 
 
