@@ -86,7 +86,7 @@ def _states(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 queues = names(lambda admin: admin.queues())
-managers = names(lambda admin: [each["name"] for each in admin.ask("WORKERS")["connected_workers"].values()])
+managers = names(lambda admin: [each["name"] for each in admin.managers()])
 schedules = names(lambda admin: [each["id"] for each in admin.schedules()])
 
 OF_WORDS: dict[str, Completer] = {"state": _states, "queue": queues, "worker": managers}

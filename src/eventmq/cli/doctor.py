@@ -183,7 +183,7 @@ def _store(store: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _peers(admin: Admin, status: Mapping[str, Any]) -> Iterator[Finding]:
-    managers = admin.ask("WORKERS")["connected_workers"].values()
+    managers = admin.managers()
     peers = f"{some(len(managers), 'job manager')}, {some(status['schedulers'], 'scheduler')}"
     idle = "start one: eventmq jobmanager MODULE" if not managers else ""
     yield Finding(OK_ if managers else WARNING, "peers", peers, idle)

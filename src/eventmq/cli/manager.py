@@ -27,7 +27,7 @@ def list_(admin: Admin) -> Told:
     eventmq manager list --watch 2
     eventmq manager list -o id                      their names
     """
-    told = list(admin.ask("WORKERS")["connected_workers"].values())
+    told = admin.managers()
     return Told(told, ask.managers(told))
 
 
@@ -40,7 +40,7 @@ def show(admin: Admin, name: str) -> Told:
     \b
     eventmq manager show host-4711
     """
-    told = _known(name, [each for each in admin.ask("WORKERS")["connected_workers"].values() if each["name"] == name])
+    told = _known(name, [each for each in admin.managers() if each["name"] == name])
     return Told(told[0], facts("Job manager", {**told[0], **told[0]["about"]}))
 
 

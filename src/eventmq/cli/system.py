@@ -141,6 +141,6 @@ def _managers(administrative_addr: str) -> int | None:
     """How many job managers the Router knows; None while it does not answer."""
     try:
         with Admin(administrative_addr, timeout_s=ASK_S) as admin:
-            return len(admin.ask("WORKERS")["connected_workers"])
+            return len(admin.managers())
     except BrokerUnavailable:
         return None

@@ -85,8 +85,7 @@ def top(config: str | None, addr: str | None, timeout: float, every: float, once
 def look(admin: Admin) -> Look:
     """Asks the Router for all that is shown."""
     running = admin.page(Selection(states=["running"], limit=LIST_JOBS_MAX)).jobs
-    managers = list(admin.ask("WORKERS")["connected_workers"].values())
-    return Look(time.time(), admin.metrics(), admin.queues(), managers, running, admin.problems())
+    return Look(time.time(), admin.metrics(), admin.queues(), admin.managers(), running, admin.problems())
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------

@@ -202,6 +202,10 @@ class Admin(Charts):
         answer = self.ask("EVENTS", after=after)
         return EventsPage(**answer)
 
+    def managers(self) -> list[dict[str, Any]]:
+        """The job managers that are connected."""
+        return list(self.ask("WORKERS")["connected_workers"].values())
+
     def problems(self) -> list[Problem]:
         """What to look at, the critical ones first."""
         answer: list[Problem] = self.ask("PROBLEMS")

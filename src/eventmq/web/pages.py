@@ -54,12 +54,12 @@ class Overview(Page, frozen=True):
 def overview(ask: Ask) -> Overview:
     """Numbers, problems, and what happened lately."""
     status = ask.admin.ask("STATUS")
-    workers = ask.admin.ask("WORKERS")["connected_workers"].values()
+    free = sum(each["available_slots"] for each in ask.admin.managers())
     window = ask.choice("window", list(charts.WINDOWS))
     told = charts.history(ask.admin, window, ask.now)
     return Overview(
         jobs=status["jobs"] | {"dead": status["store"]["dead"]},
-        slots={"busy": status["jobs"]["running"], "free": sum(worker["available_slots"] for worker in workers)},
+        slots={"busy": status["jobs"]["running"], "free": free},
         oldest_s=max((queue["oldest_s"] for queue in ask.admin.queues().values()), default=0.0),
         problems=ask.admin.problems(),
         window=window,
@@ -130,7 +130,7 @@ def queue(ask: Ask) -> Queue:
     past = charts.history(ask.admin, window, ask.now, queue=name)
     serving = [
         {"name": worker["name"], "weight": weight, "running": worker["running"]}
-        for worker in ask.admin.ask("WORKERS")["connected_workers"].values()
+        for worker in ask.admin.managers()
         for weight, served in worker["queues"]
         if served == name
     ]
@@ -157,7 +157,7 @@ class Workers(Page, frozen=True):
 def workers(ask: Ask) -> Workers:
     """The job managers, by name."""
     running = ask.admin.page(Selection(states=["running"])).jobs
-    told = sorted(ask.admin.ask("WORKERS")["connected_workers"].values(), key=lambda each: str(each["name"]))
+    told = sorted(ask.admin.managers(), key=lambda each: str(each["name"]))
     rows = [Worker(each, [job for job in running if job["worker"] == each["name"]]) for each in told]
     return Workers(rows, ask.admin.ask("STATUS")["expected_managers"])
 
