@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -18,8 +17,8 @@ from eventmq.cli.flags import HELP, InOrder, config, frontend, options, output
 from eventmq.cli.tables import Moment, Table, Told, tell
 from eventmq.client.admin import Admin
 from eventmq.errors import InvalidSchedule
-from eventmq.schedules import due as dues
-from eventmq.schedules.rule import MISFIRES, OVERLAPS, Rule, words, zone
+from eventmq.schedules.due import coming
+from eventmq.schedules.rule import MISFIRES, OVERLAPS, Rule, words
 
 verbs = InOrder(**HELP)
 named = click.argument("id", shell_complete=completion.schedules)
@@ -109,11 +108,7 @@ def next_(admin: Admin, id: str, count: int) -> Told:
     eventmq schedule next daily 5
     """
     told = _known(id, next(admin.schedules(id), None))
-    rule = Rule(**told["rule"])
-    behind = max(told["last"], time.time() - rule.grace_s) if told["runs"] else told["last"]
-    place = zone(rule.tz) if rule.cron else UTC
-    coming = islice(dues.times(rule, told["anchor"], behind), count)
-    shown = [datetime.fromtimestamp(due, place).isoformat(" ", "seconds") for due in coming]
+    shown = [*islice(coming(Rule(**told["rule"]), told, time.time()), count)]
     return Told(shown, text="\n".join(shown))
 
 

@@ -11,10 +11,11 @@ wall, so it runs in both of two hours that have the same name and in none that t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import islice, takewhile
+from typing import Any
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
@@ -56,6 +57,14 @@ def times(rule: Rule, anchor: float, moment: float) -> Iterator[float]:
     while (due := after(rule, anchor, moment)) is not None:
         yield due
         moment = due
+
+
+def coming(rule: Rule, told: Mapping[str, Any], now: float) -> Iterator[str]:
+    """When a schedule that the Router tells of runs from now on, in its zone; late by its grace at most."""
+    behind = max(told["last"], now - rule.grace_s) if told["runs"] else told["last"]
+    place = zone(rule.tz) if rule.cron else UTC
+    for due in times(rule, told["anchor"], behind):
+        yield datetime.fromtimestamp(due, place).isoformat(" ", "seconds")
 
 
 def _after_interval(rule: Rule, anchor: float, moment: float) -> float:

@@ -5,7 +5,6 @@ The same data becomes the page and its JSON.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -17,8 +16,8 @@ from eventmq.cli import doctor
 from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.client.charts import FailureGroup, History, JobType
 from eventmq.protocol.administration import Selection
-from eventmq.schedules import due as dues
-from eventmq.schedules.rule import Rule, words, zone
+from eventmq.schedules.due import coming
+from eventmq.schedules.rule import Rule, words
 from eventmq.settings import table
 from eventmq.web import charts
 from eventmq.web.ask import Ask, Missing
@@ -191,11 +190,7 @@ def schedules(ask: Ask) -> Schedules:
 
 def _schedule(told: dict[str, Any], now: float) -> ShownSchedule:
     rule = Rule(**told["rule"])
-    behind = max(told["last"], now - rule.grace_s) if told["runs"] else told["last"]
-    coming = [] if told["paused"] else [*islice(dues.times(rule, told["anchor"], behind), NEXT_RUNS)]
-    place = zone(rule.tz) if rule.cron else UTC
-    times = [datetime.fromtimestamp(due, place).isoformat(" ", "seconds") for due in coming]
-    return ShownSchedule(told, words(rule), times)
+    return ShownSchedule(told, words(rule), [] if told["paused"] else [*islice(coming(rule, told, now), NEXT_RUNS)])
 
 
 # ---- what went wrong, and how long it takes --------------------------------------------------------------
