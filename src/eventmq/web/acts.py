@@ -9,12 +9,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from eventmq.cli.tables import some
 from eventmq.client import ids, query
 from eventmq.errors import EventMQError
 from eventmq.limits import ID_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol.administration import Selection
-from eventmq.values import JOBS_MAX
+from eventmq.values import JOBS_MAX, some
 from eventmq.web.ask import Ask, Missing, Wrong
 from eventmq.web.bulk import KINDS, Act, Kind
 from eventmq.web.guard import may

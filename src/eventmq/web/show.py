@@ -13,9 +13,9 @@ import jinja2
 import msgspec
 from starlette.requests import Request
 
-from eventmq.cli.tables import some, span
 from eventmq.client import query
 from eventmq.protocol.administration import STATES, Selection
+from eventmq.values import some, span
 from eventmq.web import charts
 from eventmq.web.bulk import KINDS
 from eventmq.web.guard import may
