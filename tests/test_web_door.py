@@ -14,9 +14,9 @@ from web_site import FORMS, PAGES, Site
 
 from eventmq import web
 from eventmq.errors import SettingsError
-from eventmq.settings import Settings, load
+from eventmq.settings import load
 from eventmq.web.app import create_app
-from eventmq.web.guard import ROLES, check_exposure
+from eventmq.web.guard import ROLES
 
 SECRETS = {role: f"the secret of a {role}" for role in ROLES}
 GUARDED = {f"web_{role}_secret": secret for role, secret in SECRETS.items()}
@@ -232,9 +232,10 @@ def test_every_answer_tells_the_browser_to_allow_nothing_but_ours(guarded: Site)
 def test_other_machines_get_in_with_a_password_only() -> None:
     for addr in ("http://0.0.0.0:47296", "http://*:47296", "http://[::]:47296"):
         with pytest.raises(SettingsError, match=r"open to other machines.*web_admin_secret"):
-            check_exposure(Settings(web_addr=addr))
-        check_exposure(Settings(web_addr=addr, web_viewer_secret=SECRETS["viewer"]))
-    check_exposure(Settings(web_addr="http://127.0.0.1:47296"))
+            load("web", {"web_addr": addr}, {})
+        assert load("web", {"web_addr": addr, "web_viewer_secret": SECRETS["viewer"]}, {})
+    assert load("web", {"web_addr": "http://127.0.0.1:47296"}, {})
+    assert load("web", {"web_addr": ""}, {})
 
 
 def test_secrets_are_long_and_never_told(tmp_path: Path) -> None:

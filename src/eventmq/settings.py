@@ -34,6 +34,7 @@ COMPONENTS = {
 LISTENING = {
     "router": ("frontend_addr", "backend_addr", "administrative_addr", "http_addr"),
     "jobmanager": ("health_addr",),
+    "web": ("web_addr",),
 }
 """The settings that say where who listens."""
 
@@ -318,20 +319,24 @@ def _check(component: str, settings: Settings) -> None:
 
 
 def check_exposure(settings: Settings, names: Iterable[str]) -> None:
-    """Refuse addresses that other machines can reach, unless that was asked for in words.
+    """Refuse addresses that other machines can reach, unless that was asked for in words, or a password is asked there.
 
     Raises:
-        SettingsError: One of these settings is an address that is not loopback, and `allow_insecure_bind` is off.
+        SettingsError: One of these settings is an address that is not loopback, and `allow_insecure_bind` is off,
+            or that of the dashboard, and no secret is set.
     """
     for name in names:
         text = getattr(settings, name)
-        if settings.allow_insecure_bind or not text or address.is_loopback(address.parse_served(text)):
-            continue
         what = "see how it is" if text.startswith("http") else "run jobs"
-        raise SettingsError(
-            f"{name} {text} is open to other machines, and whoever reaches it can {what}. "
-            "Bind to 127.0.0.1, or set allow_insecure_bind = true if that network is trusted"
-        )
+        allowed, way = settings.allow_insecure_bind, "allow_insecure_bind = true if that network is trusted"
+        if name == "web_addr":
+            allowed = any((settings.web_viewer_secret, settings.web_operator_secret, settings.web_admin_secret))
+            what, way = "run and forget jobs", "web_admin_secret (and web_operator_secret, web_viewer_secret)"
+        if not (allowed or not text or address.is_loopback(address.parse_served(text))):
+            raise SettingsError(
+                f"{name} {text} is open to other machines, and whoever reaches it can {what}. "
+                f"Bind to 127.0.0.1, or set {way}"
+            )
 
 
 # ---- the environment ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def run(settings: Settings) -> int:
     """Serves the dashboard until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: It may not listen there, or cannot; or its packages are not installed.
+        SettingsError: It cannot listen there, or its packages are not installed.
     """
     if not installed():
         raise SettingsError("the dashboard needs more packages: pip install 'eventmq[dashboard]'")

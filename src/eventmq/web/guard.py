@@ -20,8 +20,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventmq.errors import SettingsError
-from eventmq.net import address
 from eventmq.settings import Settings
 
 ROLES = ("viewer", "operator", "admin")
@@ -40,21 +38,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to let other machines in without a password.
-
-    Raises:
-        SettingsError: The address is not loopback, and no secret is set.
-    """
-    if not settings.web_addr:
-        raise SettingsError("web_addr is empty: expected where the dashboard is to listen, as 127.0.0.1:47296")
-    if not _secrets(settings) and not address.is_loopback(address.parse_served(settings.web_addr)):
-        raise SettingsError(
-            f"web_addr {settings.web_addr} is open to other machines, and whoever reaches it can run and forget jobs. "
-            "Listen on 127.0.0.1, or set web_admin_secret (and web_operator_secret, web_viewer_secret)"
-        )
 
 
 def may(role: str, needed: str) -> bool:
