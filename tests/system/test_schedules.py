@@ -188,7 +188,8 @@ def test_operators(system: System, capsys: pytest.CaptureFixture[str], monkeypat
     run(system, capsys, "schedule", "resume", "daily")
     run(system, capsys, "schedule", "remove", "daily")
     assert "daily" not in run(system, capsys, "schedules")
-    run(system, capsys, "schedule", "pause", "daily", code=NOT_FOUND)
+    for act in ("pause", "remove"):
+        run(system, capsys, "schedule", act, "daily", code=NOT_FOUND)
     status = run(system, capsys, "status")
     assert "schedules total\t1" in status
     assert "schedules unassigned\t1" in status

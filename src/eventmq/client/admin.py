@@ -262,6 +262,10 @@ class Admin(Charts):
         Returns:
             The schedule as it is then; None = there is no such.
         """
+        if act == "remove" and not any(
+            self.schedules(id)
+        ):  # one that is over may be removed twice: the question is repeated
+            return None
         answer: dict[str, Any] | None = self.ask("SCHEDULE", id=id, act=act, job=ids.new_id())
         return answer
 
