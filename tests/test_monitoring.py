@@ -333,6 +333,8 @@ def test_it_listens_while_it_is_to_and_only_if_it_is_to() -> None:
 def test_where_it_listens_is_a_setting(text: str, read: str) -> None:
     assert load("router", {"http_addr": text}, {}).http_addr == read
     assert load("router", {}, {}).http_addr == ""
+    with pytest.raises(SettingsError, match="expects an address such as http://"):
+        load("router", {"http_addr": "foo"}, {})
 
 
 @pytest.mark.parametrize(("component", "name"), [("router", "http_addr"), ("jobmanager", "health_addr")])

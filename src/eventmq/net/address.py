@@ -34,8 +34,8 @@ class Address(NamedTuple):
         return f"tcp://{host}:{self.port or '*'}"
 
 
-def parse(text: str) -> Address:
-    """The address in `text`.
+def parse(text: str, like: str = "tcp://127.0.0.1:47291 or ipc:///path/to/socket") -> Address:
+    """The address in `text`; `like` is what might have stood there.
 
     Raises:
         ValueError: Not an address; the message says what was expected.
@@ -47,7 +47,7 @@ def parse(text: str) -> Address:
         return Address("ipc", rest)
     match = _TCP.fullmatch(rest) if separator and transport == "tcp" else None
     if match is None:
-        raise ValueError("an address such as tcp://127.0.0.1:47291 or ipc:///path/to/socket")
+        raise ValueError(f"an address such as {like}")
     port = 0 if match["port"] == "*" else int(match["port"])
     if port > 65535:
         raise ValueError("a port between 1 and 65535")
@@ -73,7 +73,7 @@ def parse_served(text: str) -> Address:
         ValueError: Not such an address.
     """
     place = text.strip().removeprefix("http://")
-    return parse(place if "://" in place else f"tcp://{place}")
+    return parse(place if "://" in place else f"tcp://{place}", "http://127.0.0.1:8080")
 
 
 # What settings are read by: text to text, checked; what is optional may be empty.
