@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from fake_admin import FakeAdmin
+from fake_admin import WALL, FakeAdmin
 from web_site import CANARY, FORMS, PAGES, Site
 
 from eventmq.web import charts, show
@@ -307,6 +307,22 @@ def test_secrets_are_not_on_the_page_of_settings(admin: FakeAdmin) -> None:
     assert secret not in page.text
     assert secret not in site.page("/system", suffix=".json").text
     assert secret not in repr(site.dashboard.settings)
+
+
+def test_values_of_the_system_page_are_for_people(site: Site) -> None:
+    plain = show.plain
+    assert plain(None) == "–"
+    assert plain({"paused": False, "jobs_max": 12345}) == "paused no, jobs_max 12\u202f345"
+    assert plain(((15, "email"), (10, "default"))) == "email:15, default:10"
+    assert plain((("email", 1000),)) == "email:1000"
+    assert (plain(3661.0, "uptime_s"), plain(86400.0), plain(WALL, "wall")) == (
+        "1 h 1 m",
+        "86\u202f400",
+        show.iso(WALL),
+    )
+    text = site.page("/system").text
+    for raw in ("None", "True", "False", "{&#39;", "(&#39;", "((", str(1 << 40), str(WALL)):
+        assert f"<td>{raw}" not in text
 
 
 # ---- words ------------------------------------------------------------------------------------------------------

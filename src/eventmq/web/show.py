@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -55,14 +56,15 @@ def environment() -> jinja2.Environment:
         "kinds": KINDS,
     }
     made.filters |= {
-        "count": lambda number: f"{number:,}".replace(",", "\u202f"),
+        "count": count,
+        "plain": plain,
         "some": some,
         "span": span,
         "short": short,
         "progress": progress,
         "share": share,
         "points": charts.points,
-        "iso": lambda at: datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "iso": iso,
         "json": lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
     }
     return made
@@ -95,6 +97,33 @@ def page(template: str, request: Request, base: str, **given: Any) -> str:
             **given,
         )
     )
+
+
+def count(number: float) -> str:
+    """A number, its thousands apart."""
+    return f"{round(number, 3):,}".removesuffix(".0").replace(",", "\u202f")
+
+
+def iso(at: float) -> str:
+    """A wall time, to the second: `2026-11-24T11:00:00Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def plain(value: Any, name: str = "") -> str:
+    """Anything that is called `name`, as people read it; queues and their bounds as they are written in settings."""
+    if value is None or isinstance(value, bool):
+        return "–" if value is None else "yes" if value else "no"
+    if isinstance(value, int | float):
+        return iso(value) if name == "wall" else short(value) if name.endswith("_s") else count(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        parts = (
+            sorted(each, key=lambda part: isinstance(part, int)) if isinstance(each, tuple) else [each]
+            for each in value
+        )
+        return ", ".join(":".join(map(str, each)) for each in parts)
+    return str(value)
 
 
 def short(seconds: float) -> str:
