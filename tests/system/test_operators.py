@@ -81,6 +81,7 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
     some = (handles[0], handles[2], "nobody")
     assert run(system, capsys, "job", "purge", *some, code=FAILED).startswith("purged 1 job; not 2, unknown")
     assert run(system, capsys, "job", "requeue", "nobody", code=FAILED).startswith("requeued 0 jobs; not 1, unknown")
+    assert "is an id; name:no.job selects" in run(system, capsys, "job", "requeue", "no.job", code=FAILED)
     assert run(system, capsys, "job", "purge", "--yes") == "purged 697 jobs\n"
     assert list(admin.jobs(Selection())) == []
     assert admin.job(job) is None

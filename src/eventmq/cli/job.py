@@ -267,6 +267,8 @@ def act(
     done = what.method(admin, selection, _going(what.done, count.jobs), count.jobs)
     left = max(count.jobs - done, 0) if named else 0
     text = f"{what.done} {some(done, 'job')}" + (f"; not {left:,}, unknown or in another state" if left else "")
+    if left and (calls := next((id for id in named or () if "." in id), "")):
+        text += f". A word without a colon is an id; name:{calls} selects all that call it"
     return Told({what.done: done}, text=text, code=FAILED if left else OK)
 
 
