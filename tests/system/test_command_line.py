@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from click.shell_completion import BashComplete
 from system_jobs import complain, double, hold, recount
 
 import eventmq
-from eventmq.cli import follow, tables, top
+from eventmq.cli import follow, top
 from eventmq.cli.ending import FAILED, INTERRUPTED, NOT_FOUND, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, end
 from eventmq.cli.main import eventmq as command
 from eventmq.client.admin import Admin
@@ -252,15 +252,24 @@ def test_at_a_terminal_times_are_relative_and_colours_can_be_off(line: Line, mon
     assert any(row.startswith(handle) and row.endswith("…") for row in listed)
 
 
-def test_watch_shows_again_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, sleep: int, else_do: Callable[[], object] = lambda: None
+) -> list[float]:
+    """Ctrl-C comes in this sleep, the first being 1; the others take no time. How long each was to be."""
     slept: list[float] = []
 
-    def sleep(seconds: float) -> None:
+    def fall_asleep(seconds: float) -> None:
         slept.append(seconds)
-        if len(slept) == 3:
+        if len(slept) == sleep:
             raise KeyboardInterrupt
+        else_do()
 
-    monkeypatch.setattr(tables.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", fall_asleep)
+    return slept
+
+
+def test_watch_shows_again_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = interrupted(monkeypatch, 3)
     ran = line.run("queue", "list", "--watch", "7", "-o", "id")
     assert ran.code == INTERRUPTED
     assert ran.out.splitlines().count("default") == 3
@@ -316,15 +325,7 @@ def test_events_are_shown_as_they_happen(line: Line, tmp_path: Path) -> None:
 
 
 def test_events_are_followed_and_chosen(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 2:
-            raise KeyboardInterrupt
-        double.options(id="seen").delay(1).result(20)
-
-    monkeypatch.setattr(follow.time, "sleep", sleep)
+    interrupted(monkeypatch, 2, lambda: double.options(id="seen").delay(1).result(20))
     ran = line.run("events", "-f", "--event", "succeeded")
     assert ran.code == INTERRUPTED
     (row,) = [row.split("\t") for row in ran.out.splitlines()]
@@ -381,12 +382,7 @@ def test_top_shows_what_runs(line: Line, tmp_path: Path) -> None:
 
 
 def test_top_is_live_until_it_is_interrupted(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 4:
-            raise KeyboardInterrupt
+    slept = interrupted(monkeypatch, 4)
 
     def away(admin: Admin) -> top.Look:
         if len(slept) == 2:
@@ -396,7 +392,6 @@ def test_top_is_live_until_it_is_interrupted(line: Line, monkeypatch: pytest.Mon
     look = top.look
     monkeypatch.setattr(top, "look", away)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(top.time, "sleep", sleep)
     ran = line.run("top", "--every", "3")
     assert ran.code == OK
     assert slept == [top.FIRST_S, 3.0, 3.0, 3.0]
