@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from eventmq.client.admin import Admin
+from eventmq.errors import SettingsError
 from eventmq.monitoring.listener import listen
 from eventmq.net import address
 from eventmq.settings import Settings
