@@ -103,13 +103,12 @@ def running(dead: int, waiting: int) -> Iterator[Site]:
             Children(0.0, say=lambda _: None, log=Path(scratch, "log"), environ=environ) as children,
             Admin(addresses["administrative_addr"]) as admin,
         ):
-            system.start_router(children, addresses)
+            router = system.start_router(children, addresses)
             system.start_manager(children, addresses)
-            children.start("dashboard", "web")
+            dashboard = children.start("dashboard", "web")
             until(lambda: _lives(web["web_addr"]))
             configure(broker_addr=addresses["frontend_addr"], enqueue_timeout=60)
-            pids = children.pids()
-            yield Site(web["web_addr"], addresses["administrative_addr"], admin, pids["Router"], pids["dashboard"])
+            yield Site(web["web_addr"], addresses["administrative_addr"], admin, router, dashboard)
 
 
 def _lives(url: str) -> bool:

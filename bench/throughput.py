@@ -115,8 +115,7 @@ def run(jobs: int, workers: int, durability: str, rounds: int) -> dict[str, Any]
             Children(0.0, say=lambda _: None, log=Path(scratch, "log"), environ=environ) as children,
             Admin(addresses["administrative_addr"]) as admin,
         ):
-            system.start_router(children, addresses)
-            router = children.pids()["Router"]
+            router = system.start_router(children, addresses)
             system.start_manager(children, addresses)
             configure(broker_addr=addresses["frontend_addr"], enqueue_timeout=60)
             noop.noop.map([()] * 2_000).results(60)

@@ -99,15 +99,19 @@ def environ_of(environ: Mapping[str, str], addresses: Mapping[str, str], **setti
     return {**environ, **{PREFIX + name.upper(): str(value) for name, value in given.items() if value is not None}}
 
 
-def start_router(children: Children, addresses: Mapping[str, str]) -> None:
+def start_router(children: Children, addresses: Mapping[str, str]) -> int:
     """Starts the Router and waits until it answers.
+
+    Returns:
+        Its process id.
 
     Raises:
         Ended: It does not.
     """
-    children.start("Router", "router")
     place = address.reachable(addresses["administrative_addr"])
+    pid = children.start("Router", "router")
     children.until(lambda: _managers(place) is not None, START_S, f"the Router did not answer on {place}")
+    return pid
 
 
 def start_manager(children: Children, addresses: Mapping[str, str]) -> int:
