@@ -31,7 +31,7 @@ from eventmq.net import address
 from eventmq.protocol.administration import Selection
 from eventmq.settings import Settings
 from eventmq.web import acts, jobs, pages, show
-from eventmq.web.ask import Ask, Missing, Wrong
+from eventmq.web.ask import Ask, Missing, Page, Wrong
 from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
 from eventmq.web.limits import AGAIN_S, BODY_BYTES_MAX, EXPORTS_MAX, ROWS
@@ -51,7 +51,7 @@ class Shows(NamedTuple):
 
     path: str
     role: str
-    view: Callable[[Ask], pages.Page]
+    view: Callable[[Ask], Page]
     template: str
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError
 from eventmq.limits import NAME_CHARS_MAX
 from eventmq.settings import Settings
 from eventmq.web.bulk import Bulk
+
+Page = dict[str, Any]
+"""What stands on a page, by name, as its template and JSON have it. Times are wall times, seconds since the epoch."""
 
 
 class Wrong(EventMQError):

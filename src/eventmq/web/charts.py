@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from eventmq.client.admin import Admin
 from eventmq.client.charts import History
+from eventmq.web.ask import Ask, Page
 
 
 class Window(NamedTuple):
@@ -40,6 +41,13 @@ def history(admin: Admin, window: str, now: float, queue: str = "", name: str = 
     """What happened in a window. It begins on a whole step, so that all who ask within one ask the same."""
     seconds, step_s = WINDOWS[window]
     return admin.history(queue=queue, name=name, since=now - now % step_s - seconds + step_s, step_s=step_s)
+
+
+def past(ask: Ask, queue: str = "", name: str = "") -> Page:
+    """What happened in the window that is asked for: to all jobs, those in a queue, those that call `name`."""
+    window = ask.choice("window", list(WINDOWS))
+    told = history(ask.admin, window, ask.now, queue, name)
+    return {"window": window, "totals": totals(told), "history": told}
 
 
 def totals(told: History) -> dict[str, int]:

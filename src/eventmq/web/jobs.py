@@ -10,45 +10,14 @@ import msgspec
 
 from eventmq.client import query
 from eventmq.client.admin import Admin
-from eventmq.client.answers import ListedJob, LoggedLine, Why
-from eventmq.client.charts import History
+from eventmq.client.answers import ListedJob
 from eventmq.limits import ID_CHARS_MAX, NEWEST
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.web import charts
-from eventmq.web.ask import Ask, Missing, Wrong
+from eventmq.web.ask import Ask, Missing, Page, Wrong
 from eventmq.web.bulk import Act
 from eventmq.web.limits import QUERY_CHARS_MAX, ROWS, SEARCH_S
-from eventmq.web.pages import Page
 from eventmq.web.redaction import Redaction
-
-
-class StateTab(msgspec.Struct, frozen=True):
-    """A state, whether it is asked for, and the query in which that is changed."""
-
-    state: str
-    chosen: bool
-    q: str
-
-
-class Jobs(Page, frozen=True):
-    """Some jobs, newest first.
-
-    Attributes:
-        jobs: Those found on this page.
-        next: Where to go on; None = that was all.
-        searched_on: Whether more has to be searched before the page is full.
-        window, history: What happened to jobs of the same queue and name; of other filters nobody keeps sums.
-    """
-
-    q: str
-    words: dict[str, list[str]]
-    states: list[StateTab]
-    jobs: list[ListedJob]
-    before: int | None
-    next: int | None
-    searched_on: bool
-    window: str
-    history: History
 
 
 def selection_of(ask: Ask) -> Selection:
@@ -68,11 +37,11 @@ def selection_of(ask: Ask) -> Selection:
     return selection
 
 
-def jobs(ask: Ask) -> Jobs:
-    """A page of what the query box selects: full, or as far as the search came in SEARCH_S."""
+def jobs(ask: Ask) -> Page:
+    """What the query box selects, newest first: a full page, or as far as the search came in SEARCH_S. Beside it what
+    happened to jobs of the same queue and name; of other filters nobody keeps sums."""
     selection = selection_of(ask)
     before = ask.number("before", NEWEST)
-    window = ask.choice("window", list(charts.WINDOWS))
     found: list[ListedJob] = []
     following = before
     began = monotonic()
@@ -83,18 +52,24 @@ def jobs(ask: Ask) -> Jobs:
         following = page.next
         if following is None or monotonic() - began > SEARCH_S:
             break
-    past = charts.history(ask.admin, window, ask.now, queue=selection.queue, name=selection.name)
-    tabs = [_tab(selection, state) for state in STATES]
-    short = following is not None and len(found) < ROWS
     words: dict[str, list[str]] = {word: [] for word in query.WORDS}
-    words |= {"state": list(STATES), "queue": sorted(ask.admin.ask("QUEUES"))}
-    return Jobs(ask.text("q", QUERY_CHARS_MAX), words, tabs, found, before, following, short, window, past)
+    return {
+        "q": ask.text("q", QUERY_CHARS_MAX),
+        "words": words | {"state": list(STATES), "queue": sorted(ask.admin.ask("QUEUES"))},
+        "states": [_tab(selection, state) for state in STATES],
+        "jobs": found,
+        "before": before,
+        "next": following,
+        "searched_on": following is not None and len(found) < ROWS,
+        **charts.past(ask, selection.queue, selection.name),
+    }
 
 
-def _tab(selection: Selection, state: str) -> StateTab:
-    chosen = state in selection.states
+def _tab(selection: Selection, state: str) -> dict[str, Any]:
+    """A state, whether it is asked for, and the query in which that is changed."""
     states = [each for each in STATES if (each in selection.states) != (each == state)]
-    return StateTab(state, chosen, query.text_of(msgspec.structs.replace(selection, states=states)))
+    q = query.text_of(msgspec.structs.replace(selection, states=states))
+    return {"state": state, "chosen": state in selection.states, "q": q}
 
 
 def lines(connect: Callable[[], Admin], selection: Selection) -> Iterator[bytes]:
@@ -107,26 +82,8 @@ def lines(connect: Callable[[], Admin], selection: Selection) -> Iterator[bytes]
 # ---- one job -----------------------------------------------------------------------------------------------
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One moment in a job's life, and how long it was until the next one."""
-
-    what: str
-    at: float
-    lasted_s: float | None
-
-
-class Job(Page, frozen=True):
-    """Everything about one job; arguments and value without what is hidden."""
-
-    job: dict[str, Any]
-    steps: list[Step]
-    why: Why
-    log: list[LoggedLine]
-    editable: str
-
-
-def job(ask: Ask) -> Job:
-    """A job by its id.
+def job(ask: Ask) -> Page:
+    """Everything about one job; arguments and value without what is hidden.
 
     Raises:
         Missing: There is none.
@@ -137,12 +94,17 @@ def job(ask: Ask) -> Job:
         raise Missing(f"there is no job {id}: never accepted, forgotten since, or purged")
     redaction = Redaction(ask.settings.web_hidden)
     shown = told | {"arguments": redaction.of(told["arguments"]), "value": redaction.of(told["value"])}
-    editable = msgspec.json.format(msgspec.json.encode(shown["arguments"]), indent=2).decode()
-    return Job(shown, _steps(told, ask.now), ask.admin.why(id), ask.admin.logs(id).lines, editable)
+    return {
+        "job": shown,
+        "steps": _steps(told, ask.now),
+        "why": ask.admin.why(id),
+        "log": ask.admin.logs(id).lines,
+        "editable": msgspec.json.format(msgspec.json.encode(shown["arguments"]), indent=2).decode(),
+    }
 
 
-def _steps(told: dict[str, Any], now: float) -> list[Step]:
-    """What is known of when: a job that is tried again keeps only its last run."""
+def _steps(told: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    """The moments in a job's life, and how long until the next; one that is tried again keeps only its last run."""
     moments = [("accepted", told["created"])]
     if told["finished"] and told["run_s"]:
         moments.append(("started", told["finished"] - told["run_s"]))
@@ -154,7 +116,7 @@ def _steps(told: dict[str, Any], now: float) -> list[Step]:
         moments.append(("due", told["due"]))
     ends = [at for _, at in moments[1:]] + [None if told["finished"] or told["due"] else now]
     return [
-        Step(what, at, None if end is None else max(end - at, 0.0))
+        {"what": what, "at": at, "lasted_s": None if end is None else max(end - at, 0.0)}
         for (what, at), end in zip(moments, ends, strict=True)
     ]
 
@@ -162,26 +124,14 @@ def _steps(told: dict[str, Any], now: float) -> list[Step]:
 # ---- many jobs -----------------------------------------------------------------------------------------------
 
 
-class ShownAct(Page, frozen=True):
-    """An act on many jobs, as far as it is: the fields of `bulk.Act` that concern people."""
-
-    id: str
-    do: str
-    words: str
-    phase: str
-    jobs: int
-    done: int
-    error: str
-
-
-def act(ask: Ask) -> ShownAct:
-    """An act by its id.
+def act(ask: Ask) -> Page:
+    """An act on many jobs by its id, as far as it is.
 
     Raises:
         Missing: There is none.
     """
     found = find_act(ask)
-    return ShownAct(*(getattr(found, name) for name in ShownAct.__struct_fields__))
+    return {name: getattr(found, name) for name in ("id", "do", "words", "phase", "jobs", "done", "error")}
 
 
 def find_act(ask: Ask) -> Act:
