@@ -426,7 +426,7 @@ def test_a_doctor_finds_what_is_wrong(line: Line, tmp_path: Path, monkeypatch: p
     assert [each["level"] for each in findings(ran)["settings of jobmanager"]] == ["error"]
 
     real = time.time
-    monkeypatch.setattr("eventmq.cli.doctor.time.time", lambda: real() - 90)
+    monkeypatch.setattr("eventmq.monitoring.findings.time.time", lambda: real() - 90)
     assert findings(line.run("doctor", "-o", "json"))["clock"][0]["level"] == "warning"
 
 

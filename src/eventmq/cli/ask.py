@@ -87,13 +87,14 @@ def connected(administrative_addr: str, timeout_s: float) -> Iterator[Admin]:
         with Admin(place, timeout_s=timeout_s) as admin:
             yield admin
     except BrokerUnavailable:
-        if listened_to(address.parse(place)):
+        if listened_to(place):
             raise TimeoutError(f"{place} is open, but gave no answer within {timeout_s:g} s") from None
         raise BrokerUnavailable(f"no Router listens on {place}; start one, or name its address with -a") from None
 
 
-def listened_to(where: address.Address) -> bool:
-    """Whether a connection can be made: it tells "not there" from "does not answer"."""
+def listened_to(text: str) -> bool:
+    """Whether a connection can be made to an address: it tells "not there" from "does not answer"."""
+    where = address.parse(address.reachable(str(address.parse_served(text))))
     family = socket.AF_UNIX if where.transport == "ipc" else socket.AF_INET6 if ":" in where.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.settimeout(PROBE_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -49,7 +48,8 @@ def web_address(web_addr: str) -> dict[str, str]:
 
 
 def _require_free(name: str, text: str, guess: str) -> None:
-    if _taken(address.parse(text)):
+    """Looks whether a process listens there; what else may be in the way the Router finds out."""
+    if listened_to(text):
         raise SettingsError(f"{name} {text} is in use: does {guess}, or start this one with --free-ports")
 
 
@@ -60,32 +60,12 @@ def with_ports(addresses: Mapping[str, str]) -> dict[str, str]:
         for name, text in addresses.items():
             where = address.parse(text)
             if where.transport == "tcp" and not where.port:
-                place = held.enter_context(_socket(where))
-                place.bind(_bindable(where))
+                family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+                place = held.enter_context(socket.socket(family))
+                place.bind(("" if where.host == "*" else where.host, 0))
                 where = where._replace(port=place.getsockname()[1])
             chosen[name] = str(where)
     return chosen
-
-
-def _socket(where: address.Address) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in where.host else socket.AF_INET, socket.SOCK_STREAM)
-
-
-def _bindable(where: address.Address) -> tuple[str, int]:
-    return ("" if where.host == "*" else where.host), where.port
-
-
-def _taken(where: address.Address) -> bool:
-    """Whether a process listens there. Only says so when it is certain; the Router finds out the rest."""
-    if where.transport != "tcp":
-        return False
-    with _socket(where) as place:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            place.bind(_bindable(where))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
 
 
 def environ_of(environ: Mapping[str, str], addresses: Mapping[str, str], **settings: Any) -> dict[str, str]:
@@ -135,10 +115,9 @@ def start_dashboard(children: Children, addresses: Mapping[str, str]) -> None:
     Raises:
         Ended: It does not.
     """
-    children.start("dashboard", "web")
     place = addresses["web_addr"]
-    where = address.parse(address.reachable(str(address.parse_served(place))))
-    children.until(lambda: listened_to(where), START_S, f"the dashboard did not listen on {place}")
+    children.start("dashboard", "web")
+    children.until(lambda: listened_to(place), START_S, f"the dashboard did not listen on {place}")
 
 
 def _managers(administrative_addr: str) -> int | None:

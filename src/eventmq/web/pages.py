@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from eventmq import __version__
 from eventmq.broker.lifecycle import TERMINAL
-from eventmq.cli import doctor
 from eventmq.client.answers import ShownQueue
+from eventmq.monitoring import findings
 from eventmq.protocol.administration import Selection
 from eventmq.schedules.due import coming
 from eventmq.schedules.rule import Rule, words
@@ -151,7 +151,7 @@ def system(ask: Ask) -> Page:
     shown, status = ask.settings.shown(), ask.admin.ask("STATUS")
     return {
         "version": __version__,
-        "findings": [finding._asdict() for finding in (*doctor.of_router(ask.admin), *doctor.of_machine())],
+        "findings": [finding._asdict() for finding in (*findings.of_router(ask.admin), *findings.of_machine())],
         "status": status,
         "workers": status["managers"],
         "schedulers": list(ask.admin.ask("SCHEDULERS")["connected_schedulers"].values()),
