@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -72,18 +72,15 @@ class Archive:
         """Keeps jobs that have ended, in order of seq."""
         for start in range(0, len(kept), ROW_JOBS):
             some = kept[start : start + ROW_JOBS]
-            alike: dict[tuple[str, float], list[Kept]] = {}
-            for each in some:
-                kind = _made(each.id), min(each.expires, EXPIRES_MAX) // EXPIRES_S
-                alike.setdefault(kind, []).append(each)
-            for (made, _), together in alike.items():
+            (first, *_), (last, *_) = some[0], some[-1]
+            for together in _alike(some):
                 for row in batches(together, _size):
-                    self._insert(made, some[0].seq, some[-1].seq, row)
+                    self._insert(first, last, row)
 
-    def _insert(self, made: str, first: int, last: int, kept: list[Kept]) -> None:
-        ids, expires = [each.id for each in kept], max(each.expires for each in kept) + 0.0
-        jobs, ends = array_of([each.job for each in kept]), array_of([each.end for each in kept])
-        row = first, last, len(kept), made, min(ids), max(ids), expires, _marks(ids), jobs, ends
+    def _insert(self, first: int, last: int, kept: list[Kept]) -> None:
+        _, ids, jobs, expires, ends = zip(*kept, strict=True)
+        which = first, last, len(kept), _made(ids[0]), min(ids), max(ids), max(expires) + 0.0
+        row = *which, _marks(ids), array_of(jobs), array_of(ends)
         self._db.execute(INSERT, (*row, sums.of(*row)))
         self.count += len(kept)
 
@@ -168,8 +165,25 @@ class Archive:
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
+def _alike(kept: list[Kept]) -> Iterable[list[Kept]]:
+    """Those that may be in one row. Mostly all may, as the first and the last one tell, by id and by time."""
+    _, ids, _, expires, _ = zip(*kept, strict=True)
+    if _kind(min(ids), min(expires)) == _kind(max(ids), max(expires)):
+        return [kept]
+    found: dict[tuple[str, float], list[Kept]] = {}
+    for each in kept:
+        _, id, _, expires_at, _ = each
+        found.setdefault(_kind(id, expires_at), []).append(each)
+    return found.values()
+
+
+def _kind(id: str, expires: float) -> tuple[str, float]:
+    return id[:MADE_CHARS], min(expires, EXPIRES_MAX) // EXPIRES_S
+
+
 def _size(kept: Kept) -> int:
-    return len(kept.job) + len(kept.end)
+    _, _, job, _, end = kept
+    return len(job) + len(end)
 
 
 def _made(id: str) -> str:
@@ -177,7 +191,7 @@ def _made(id: str) -> str:
     return id[:MADE_CHARS].replace("\0", " ")
 
 
-def _marks(ids: list[str]) -> bytes:
+def _marks(ids: Sequence[str]) -> bytes:
     """Some bits of each id, in order of the jobs: by them all others are passed by unopened."""
     marks = array("I", [crc32(id.encode()) for id in ids]).tobytes()
     return marks + crc32(marks, 1).to_bytes(4, "big")  # they are believed before the row is

@@ -14,8 +14,8 @@ Knows no database. It changes with what is being committed; if that fails, it is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,23 +51,9 @@ Opened = tuple[Job, Ended | None]
 """A job, and how it succeeded if it has."""
 
 
-class Kept(NamedTuple):
-    """A job as it goes from the journal into the archive.
-
-    Attributes:
-        job: msgpack of the `Job`.
-        expires: See `Ended`; 0 while it is live.
-        end: msgpack of the `Ended`, empty while it is live.
-    """
-
-    seq: int
-    id: str
-    job: bytes
-    expires: float
-    end: bytes
-
-    def opened(self) -> Opened:
-        return job_of(self.job), decode(self.end, Ended) if self.end else None
+Kept = tuple[int, str, bytes, float, bytes]
+"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, when it expires, and
+msgpack of the `Ended`; 0 and empty while it is live."""
 
 
 class _Turn(Body):
@@ -115,9 +101,7 @@ class Journal:
         for end, raw in ((decode(raw, Ended), raw) for raw in turn.ended):
             if end.seq in self._jobs:  # not retired
                 self._ends[end.seq] = end.expires, bytes(raw)
-        for seq in turn.left:
-            if seq in self._jobs:
-                self._pop(seq)
+        self._pop([seq for seq in turn.left if seq in self._jobs])
         return [job.seq for job in jobs]
 
     def _note(self, number: int, added: list[int], size: int) -> None:
@@ -135,7 +119,7 @@ class Journal:
         """Lets go of jobs that are to be ordinary rows."""
         left = [seq for seq in sorted(touched) if seq in self._jobs]
         self._left += left
-        return [self._pop(seq) for seq in left]
+        return self._pop(left)
 
     def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
         """Takes the new jobs that are plain. Returns the others. One that is here already would be stored twice, and no
@@ -205,7 +189,7 @@ class Journal:
             self._bytes -= size
             seqs += added
         self.first = stop
-        return [self._pop(seq) for seq in seqs if seq in self._jobs]
+        return self._pop([seq for seq in seqs if seq in self._jobs])
 
     @property
     def _is_large(self) -> bool:
@@ -237,11 +221,12 @@ class Journal:
         _, end = self._ends.get(seq, _LIVE)
         return record_of(job_of(self._jobs[seq][1]), decode(end, Ended) if end else None)
 
-    def _pop(self, seq: int) -> Kept:
-        id, job = self._jobs.pop(seq)
-        expires, end = self._ends.pop(seq, _LIVE)
-        del self._seqs[id]
-        return Kept(seq, id, job, expires, end)
+    def _pop(self, seqs: list[int]) -> list[Kept]:
+        pop_job, pop_end = self._jobs.pop, self._ends.pop
+        kept: list[Kept] = [(seq, *pop_job(seq), *pop_end(seq, _LIVE)) for seq in seqs]
+        for _, id, *_ in kept:
+            del self._seqs[id]
+        return kept
 
 
 _LIVE = 0.0, b""
@@ -252,7 +237,12 @@ def is_plain(end: Ended) -> bool:
     return end.state == "succeeded" and len(end.value) <= PLAIN_BYTES and not (end.failure or end.error)
 
 
-def array_of(packed: list[bytes]) -> bytes:
+def opened(kept: Kept) -> Opened:
+    _, _, job, _, end = kept
+    return job_of(job), decode(end, Ended) if end else None
+
+
+def array_of(packed: Sequence[bytes]) -> bytes:
     """A msgpack array of what is packed already."""
     return b"\xdd" + len(packed).to_bytes(4, "big") + b"".join(packed)
 

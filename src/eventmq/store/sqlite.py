@@ -27,7 +27,7 @@ from eventmq.store import database, lists, sums, tables
 from eventmq.store.archive import Archive
 from eventmq.store.base import Changes, Durability, Ended, Holder, Moved, Page, Record, Requeued, Snapshot, Wanted
 from eventmq.store.database import Database
-from eventmq.store.journal import Journal, Opened, is_plain
+from eventmq.store.journal import Journal, Opened, is_plain, opened
 from eventmq.store.past import SqlitePast
 from eventmq.store.retention import Retention
 
@@ -206,8 +206,8 @@ class SqliteStore:
             with self._database.transaction(journal.turn) as number:
                 first = journal.first
                 kept = journal.retire(number, aged)
-                self._insert([each.opened() for each in kept if not each.end])
-                self._archive.add([each for each in kept if each.end])
+                self._insert([opened(each) for each in kept if not each[-1]])
+                self._archive.add([each for each in kept if each[-1]])
                 if journal.first != first:
                     self._db.execute(tables.JOURNAL_DROP, (journal.first,))
                 yield
@@ -225,7 +225,7 @@ class SqliteStore:
     def _make_rows(self, changes: Changes, touched: set[int]) -> None:
         """What `changes` do something to becomes an ordinary row, if it is none."""
         over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
-        left = [each.opened() for each in self._journal.leave(touched)]
+        left = list(map(opened, self._journal.leave(touched)))
         self._insert(left + self._archive.take({seq for seq, state in over if state == "succeeded"}))
 
     def _insert(self, kept: Sequence[Opened]) -> None:
