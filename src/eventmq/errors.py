@@ -31,6 +31,10 @@ class QuestionRefused(EventMQError):
         self.reason = reason
 
 
+class NotFound(EventMQError):
+    """What an operator has named is not there."""
+
+
 # ---- enqueueing -------------------------------------------------------------------------------
 
 

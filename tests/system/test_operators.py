@@ -15,7 +15,7 @@ from eventmq.cli.ending import FAILED, NOT_FOUND, OK, end
 from eventmq.cli.main import eventmq as command
 from eventmq.cli.profile import between
 from eventmq.client.admin import Admin
-from eventmq.errors import EventMQError, JobCancelled, JobRefused, QueueFull
+from eventmq.errors import EventMQError, JobCancelled, JobRefused, NotFound, QueueFull
 from eventmq.protocol.administration import Selection
 
 from .processes import System, until
@@ -84,7 +84,8 @@ def test_dead_jobs_are_listed_shown_requeued_and_purged(
     assert "is an id; name:no.job selects" in run(system, capsys, "job", "requeue", "no.job", code=FAILED)
     assert run(system, capsys, "job", "purge", "--yes") == "purged 697 jobs\n"
     assert list(admin.jobs(Selection())) == []
-    assert admin.job(job) is None
+    with pytest.raises(NotFound):
+        admin.job(job)
 
 
 def test_a_queue_is_paused_over_a_restart_drained_bound_and_purged(

@@ -19,6 +19,7 @@ from eventmq.errors import (
     InvalidJob,
     JobNotFound,
     JobRefused,
+    NotFound,
     QuestionRefused,
     QueueFull,
 )
@@ -40,6 +41,7 @@ EXIT_CODES = {
 ERRORS: dict[type[Exception], int] = {
     BrokerUnavailable: UNREACHABLE,
     TimeoutError: TIMED_OUT,
+    NotFound: NOT_FOUND,
     JobNotFound: NOT_FOUND,
     InvalidJob: USAGE,
     QuestionRefused: REFUSED,
@@ -55,12 +57,6 @@ class Mistake(click.ClickException):
     """Settings are wrong: as much a mistake of usage as a wrong flag, but its sentence says it all."""
 
     exit_code = USAGE
-
-
-class NotFound(click.ClickException):
-    """What was named is not there."""
-
-    exit_code = NOT_FOUND
 
 
 def end(name: str, command: click.Command, arguments: list[str] | None = None) -> int:

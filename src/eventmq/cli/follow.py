@@ -14,7 +14,6 @@ from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli import completion
 from eventmq.cli.ask import streams
 from eventmq.cli.flags import verb
-from eventmq.cli.job import known
 from eventmq.cli.tables import Said, iso, printable, some
 from eventmq.client.admin import Admin
 from eventmq.client.answers import LoggedLine
@@ -38,7 +37,7 @@ def logs(admin: Admin, id: str, follow: bool) -> Iterator[Said]:
     """
     after, state = 0, ""
     while state not in TERMINAL:
-        state = known(id, admin.job(id))["state"]
+        state = admin.job(id)["state"]
         page = admin.logs(id, after)
         if page.missed:
             note(f"{some(page.missed, 'line')} before these are not kept any more")

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -21,11 +21,11 @@ from eventmq.cli.ending import FAILED, NOT_FOUND, OK, Mistake
 from eventmq.cli.enqueue import json_as
 from eventmq.cli.flags import HELP, InOrder, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
+from eventmq.client.acts import KINDS, Kind
 from eventmq.client.admin import Admin
 from eventmq.client.answers import Count, ListedJob
 from eventmq.client.ids import new_id
 from eventmq.client.query import WORDS, QueryError, parse, text_of
-from eventmq.errors import JobNotFound
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import STATES, Selection
 
@@ -106,7 +106,7 @@ def show(admin: Admin, id: str) -> Told:
     \b
     eventmq job show 019be0a7c1e27b60b8d2f3b0c4c1a9d5
     """
-    told = known(id, admin.job(id))
+    told = admin.job(id)
     failure = told["failure"] or {}
     facts_of = {what: value for what, value in told.items() if what != "failure"}
     facts_of |= {f"failure {what}": failure[what] for what in ("type", "message") if failure}
@@ -127,17 +127,6 @@ def why(admin: Admin, id: str) -> Told:
     return Told(told, text=told["text"], code=NOT_FOUND if told["state"] == "unknown" else OK)
 
 
-def known(id: str, told: Any) -> Any:
-    """What was told of a job.
-
-    Raises:
-        JobNotFound: Nothing.
-    """
-    if told is None:
-        raise JobNotFound(f"there is no job {id}: never accepted, forgotten since, or purged", id)
-    return told
-
-
 @verbs.command(**HELP)
 @click.argument("id")
 @click.option("--args", metavar="JSON", help="Positional arguments instead of its own, as a list.")
@@ -152,40 +141,23 @@ def again(admin: Admin, id: str, args: str | None, kwargs: str | None) -> Told:
     """
     given = (("args", args, list), ("kwargs", kwargs, dict))
     arguments = {name: json_as(f"--{name}", text, kind) for name, text, kind in given if text}
-    new = known(id, admin.rerun(id, new_id(), arguments or None))
+    new = admin.rerun(id, new_id(), arguments or None)
     return Told({"id": new}, text=new)
 
 
 # ---- many -------------------------------------------------------------------------------------------------
 
 
-class Act(NamedTuple):
-    """Something that is done to many jobs.
-
-    Attributes:
-        question: As in `Requeue 12 jobs?`.
-        done: As in `requeued 12 jobs`; in JSON, the key of the number.
-        method: What does it.
-        states: Of which jobs, if nobody says so and names none.
-    """
-
-    question: str
-    done: str
-    method: Callable[..., int]
-    states: tuple[str, ...] = ("dead",)
-
-
-REQUEUE = Act("Requeue", "requeued", Admin.requeue)
-PURGE = Act("Forget", "purged", Admin.purge)
-CALL_OFF = Act("Cancel", "cancelled", Admin.cancel, ("waiting", "delayed"))
+def _acts(do: str) -> Callable[[Callable[..., Told]], Callable[..., int]]:
+    """What the verbs that do something to many jobs have in common."""
+    kind = KINDS[do]
+    usual = " and ".join(kind.usual)
+    flags = options(words, _state(kind.states, f"Default: {usual}."), filters, yes)
+    return lambda question: flags(asks(question))
 
 
 @verbs.command(**HELP)
-@words
-@_state(("dead", "lost", "expired"), "Default: dead.")
-@filters
-@yes
-@asks
+@_acts("requeue")
 def requeue(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Let jobs that died, were lost or expired wait again: those with these ids, or all for which all words hold.
 
@@ -198,15 +170,11 @@ def requeue(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flag
     eventmq job requeue state:dead,lost since:1d --dry-run
     eventmq job requeue --name shop.tasks.charge --yes
     """
-    return act(admin, REQUEUE, words, flags, yes, dry_run)
+    return act(admin, "requeue", words, flags, yes, dry_run)
 
 
 @verbs.command(**HELP)
-@words
-@_state(STATES[3:], "Default: dead.")
-@filters
-@yes
-@asks
+@_acts("purge")
 def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Forget jobs that have ended, for good: those with these ids, or all for which all words hold.
 
@@ -215,15 +183,11 @@ def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags:
     eventmq job purge queue:email "error:no such user"
     eventmq job purge --state cancelled --yes
     """
-    return act(admin, PURGE, words, flags, yes, dry_run)
+    return act(admin, "purge", words, flags, yes, dry_run)
 
 
 @verbs.command(**HELP)
-@click.argument("words", nargs=-1, metavar="WORD...", shell_complete=completion.words)
-@_state(STATES[:3], "Default: waiting and delayed.")
-@filters
-@yes
-@asks
+@_acts("cancel")
 def cancel(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Call off jobs with these ids, or all for which all words hold: what waits does not run, what runs is stopped.
 
@@ -237,22 +201,23 @@ def cancel(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags
     """
     if not words and not any(flags.values()):
         raise Mistake("say which jobs: their ids, or words such as queue:email")
-    selection = _selected(words, flags, CALL_OFF)
+    selection = _selected(words, flags, KINDS["cancel"])
     if selection.ids is None or dry_run:
-        return act(admin, CALL_OFF, words, flags, yes, dry_run)
+        return act(admin, "cancel", words, flags, yes, dry_run)
     told = admin.cancel_named(selection.ids)
     table = Table("Jobs", ("id", "what became of it"), list(told.items()))
     return Told(told, table, code=NOT_FOUND if "unknown" in told.values() else OK)
 
 
 def act(
-    admin: Admin, what: Act, words: Sequence[str], flags: dict[str, Any], yes: bool = False, dry_run: bool = False
+    admin: Admin, do: str, words: Sequence[str], flags: dict[str, Any], yes: bool = False, dry_run: bool = False
 ) -> Told:
     """Does something to the jobs with these ids, or to all for which the words hold, after counting and asking.
 
     Raises:
         Mistake: There is nobody to ask.
     """
+    what = KINDS[do]
     selection = _selected(words, flags, what)
     named, asked = selection.ids, text_of(selection)
     if named is None and not (yes or dry_run or sys.stdin.isatty()):
@@ -260,11 +225,11 @@ def act(
     count = Count(len(set(named)), selection.before or 0) if named and not dry_run else admin.count(selection)
     if dry_run:
         return Told({what.done: 0, "selected": count.jobs}, text=f"{some(count.jobs, 'job')}: {asked}")
-    if not (named or yes or click.confirm(f"{what.question} {some(count.jobs, 'job')}: {asked}?", err=True)):
+    if not (named or yes or click.confirm(f"{what.verb} {some(count.jobs, 'job')}: {asked}?", err=True)):
         return Told({what.done: 0}, text="Nothing was changed.", code=FAILED)
     if not named:
         selection.before = count.newest
-    done = what.method(admin, selection, _going(what.done, count.jobs), count.jobs)
+    done = getattr(admin, do)(selection, _going(what.done, count.jobs), count.jobs)
     left = max(count.jobs - done, 0) if named else 0
     text = f"{what.done} {some(done, 'job')}" + (f"; not {left:,}, unknown or in another state" if left else "")
     if left and (calls := next((id for id in named or () if "." in id), "")):
@@ -272,7 +237,7 @@ def act(
     return Told({what.done: done}, text=text, code=FAILED if left else OK)
 
 
-def _selected(words: Sequence[str], flags: dict[str, Any], what: Act | None = None) -> Selection:
+def _selected(words: Sequence[str], flags: dict[str, Any], what: Kind | None = None) -> Selection:
     """What words and flags select. Of an act a word without a field is an id, and it has states of its own.
 
     Raises:
@@ -289,7 +254,7 @@ def _selected(words: Sequence[str], flags: dict[str, Any], what: Act | None = No
     if ids:
         selection.ids = [*(selection.ids or ()), *ids]
     if what is not None and not selection.states and selection.ids is None:
-        selection.states = list(what.states)
+        selection.states = list(what.usual)
     return selection
 
 

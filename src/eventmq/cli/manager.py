@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from eventmq.cli import ask, completion
 from eventmq.cli.ask import asks, shows
-from eventmq.cli.ending import NotFound
 from eventmq.cli.flags import HELP, InOrder
 from eventmq.cli.tables import Told, facts, some
-from eventmq.client.admin import Admin
+from eventmq.client.admin import NO_MANAGER, Admin
+from eventmq.errors import NotFound
 
 verbs = InOrder(**HELP)
 named = click.argument("name", metavar="NAME", shell_complete=completion.managers)
@@ -40,8 +38,10 @@ def show(admin: Admin, name: str) -> Told:
     \b
     eventmq manager show host-4711
     """
-    told = _known(name, [each for each in admin.managers() if each["name"] == name])
-    return Told(told[0], facts("Job manager", {**told[0], **told[0]["about"]}))
+    told = next((each for each in admin.managers() if each["name"] == name), None)
+    if told is None:
+        raise NotFound(NO_MANAGER.format(name))
+    return Told(told, facts("Job manager", {**told, **told["about"]}))
 
 
 @verbs.command(**HELP)
@@ -53,11 +53,5 @@ def drain(admin: Admin, name: str) -> Told:
     \b
     eventmq manager drain host-4711
     """
-    told = _known(name, admin.ask("DRAIN_MANAGER", manager=name))
-    return Told(told, text=f"{name}: told to leave; it has {some(sum(told.values()), 'job')}.")
-
-
-def _known(name: str, told: Any) -> Any:
-    if not told:
-        raise NotFound(f"no job manager named {name!r} is connected; `eventmq manager list` lists their names")
-    return told
+    jobs = admin.drain_manager(name)
+    return Told({"name": name, "jobs": jobs}, text=f"{name}: told to leave; it has {some(jobs, 'job')}.")

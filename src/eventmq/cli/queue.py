@@ -10,9 +10,9 @@ import click
 from eventmq import values
 from eventmq.cli import ask, completion
 from eventmq.cli.ask import asks, said_about, shows
-from eventmq.cli.ending import Mistake, NotFound
+from eventmq.cli.ending import Mistake
 from eventmq.cli.flags import HELP, InOrder
-from eventmq.cli.job import CALL_OFF, act, yes
+from eventmq.cli.job import act, yes
 from eventmq.cli.tables import Told, facts, some
 from eventmq.client.admin import Admin
 
@@ -43,8 +43,6 @@ def show(admin: Admin, name: str) -> Told:
     eventmq queue show email
     """
     queue = admin.queue(name)
-    if queue is None:
-        raise NotFound(f"there is no queue {name!r}: nobody serves it, and nothing waits in it")
     return Told({"name": name, **queue}, facts("Queue", queue))
 
 
@@ -73,7 +71,7 @@ def purge(admin: Admin, name: str, yes: bool, dry_run: bool) -> Told:
     eventmq queue purge email --dry-run             how many that would be
     eventmq job list queue:email state:cancelled    what that was
     """
-    return act(admin, CALL_OFF, (), {"queue": name}, yes, dry_run)
+    return act(admin, "cancel", (), {"queue": name}, yes, dry_run)
 
 
 @verbs.command(**HELP)

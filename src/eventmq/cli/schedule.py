@@ -11,7 +11,7 @@ import click
 
 from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
-from eventmq.cli.ending import Mistake, NotFound
+from eventmq.cli.ending import Mistake
 from eventmq.cli.enqueue import json_as, sending
 from eventmq.cli.flags import HELP, InOrder, config, frontend, options, output
 from eventmq.cli.tables import Moment, Table, Told, tell
@@ -88,7 +88,7 @@ def _act(verb: str, done: str, help: str) -> None:
     @named
     @asks
     def act(admin: Admin, id: str) -> Told:
-        return Told(_known(id, admin.schedule(id, verb)), text=f"schedule {id} {done}")
+        return Told(admin.schedule(id, verb), text=f"schedule {id} {done}")
 
 
 _act("remove", "is removed", "End a schedule. Jobs that it has made go on.")
@@ -107,12 +107,6 @@ def next_(admin: Admin, id: str, count: int) -> Told:
     \b
     eventmq schedule next daily 5
     """
-    told = _known(id, next(admin.schedules(id), None))
+    told = admin.schedule(id)
     shown = [*islice(coming(Rule(**told["rule"]), told, time.time()), count)]
     return Told(shown, text="\n".join(shown))
-
-
-def _known(id: str, told: dict[str, Any] | None) -> dict[str, Any]:
-    if told is None:
-        raise NotFound(f"there is no schedule {id}; `eventmq schedule list` lists them")
-    return told

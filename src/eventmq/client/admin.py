@@ -8,20 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import ceil
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from eventmq.client import ids
+from eventmq.client.acts import KINDS
 from eventmq.client.answers import Count, EventsPage, JobsPage, ListedJob, LogPage, Problem, ShownQueue, Why
 from eventmq.client.charts import Charts
 from eventmq.client.sockets import dealer
-from eventmq.errors import BrokerUnavailable, QuestionRefused, SettingsError
+from eventmq.errors import BrokerUnavailable, NotFound, QuestionRefused, SettingsError
 from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
 from eventmq.net import address
 from eventmq.net.frames import has_message, receive, send
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
+
+T = TypeVar("T")
+
+NO_JOB = "there is no job {}: never accepted, forgotten since, or purged"
+NO_MANAGER = "no job manager named {!r} is connected; `eventmq manager list` lists their names"
 
 Progress = Callable[[int], object]
 """Told after each slice how many jobs it has been so far."""
@@ -110,17 +116,20 @@ class Admin(Charts):
         for answer in self._slices("JOBS", selection):
             yield from answer["jobs"]
 
-    def job(self, id: str) -> dict[str, Any] | None:
-        """Everything about one job, arguments and value included; None = there is no such job."""
-        answer: dict[str, Any] | None = self.ask("JOB", id=id)
-        return answer
+    def job(self, id: str) -> dict[str, Any]:
+        """Everything about one job, arguments and value included.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        return _found(self.ask("JOB", id=id), NO_JOB.format(id))
 
     def why(self, id: str) -> Why:
         """Why a job is where it is: what it waits for, where it runs, how it ended."""
         answer: Why = self.ask("WHY", id=id)
         return answer
 
-    def rerun(self, like: str, id: str, arguments: dict[str, Any] | None = None) -> str | None:
+    def rerun(self, like: str, id: str, arguments: dict[str, Any] | None = None) -> str:
         """A new job like one that there is, due at once.
 
         Args:
@@ -129,10 +138,13 @@ class Admin(Charts):
             arguments: `args`, `kwargs` or both, if they are to be others.
 
         Returns:
-            The id of the job that runs, which is another one if that has the same key; None = there is no such job.
+            The id of the job that runs, which is another one if that has the same key.
+
+        Raises:
+            NotFound: There is no such job.
         """
-        answer = self.ask("RERUN", id=like, job=id, arguments=arguments)
-        return answer and str(answer["id"])
+        answer = _found(self.ask("RERUN", id=like, job=id, arguments=arguments), NO_JOB.format(like))
+        return str(answer["id"])
 
     def logs(self, id: str, after: int = 0) -> LogPage:
         """What a job has logged, from line `after` on. The Router keeps the last lines of the last jobs that logged
@@ -165,16 +177,16 @@ class Admin(Charts):
         Returns:
             How many wait again.
         """
-        return self._act("REQUEUE", "requeued", selection, progress, jobs_max)
+        return self._act("requeue", selection, progress, jobs_max)
 
     def purge(self, selection: Selection, progress: Progress | None = None, jobs_max: int = NEWEST) -> int:
         """Ended jobs are forgotten: those selected by ids, or by such states and more. See `requeue`."""
-        return self._act("PURGE", "purged", selection, progress, jobs_max)
+        return self._act("purge", selection, progress, jobs_max)
 
     def cancel(self, selection: Selection, progress: Progress | None = None, jobs_max: int = NEWEST) -> int:
         """Jobs that wait, are delayed or run are cancelled: those selected by ids, or by such states and more. What
         runs is told to stop, and killed if it has not within 5 s. See `requeue`."""
-        return self._act("CANCEL", "cancelled", selection, progress, jobs_max)
+        return self._act("cancel", selection, progress, jobs_max)
 
     def cancel_named(self, ids: list[str]) -> dict[str, str]:
         """The same, of the jobs with these ids; by id `cancelled`, `stopping` (it runs, and is told to stop), the state
@@ -184,11 +196,11 @@ class Admin(Charts):
             told |= answer["told"]
         return {id: told.get(id, "unknown") for id in ids}
 
-    def _act(self, command: str, done: str, selection: Selection, progress: Progress | None, jobs_max: int) -> int:
+    def _act(self, do: str, selection: Selection, progress: Progress | None, jobs_max: int) -> int:
         selection = msgspec.structs.replace(selection, limit=min(selection.limit, jobs_max))
         changed = 0
-        for answer in self._slices(command, selection) if jobs_max else ():
-            changed += answer[done]
+        for answer in self._slices(do.upper(), selection) if jobs_max else ():
+            changed += answer[KINDS[do].done]
             if progress is not None:
                 progress(changed)
             if changed >= jobs_max:
@@ -206,6 +218,18 @@ class Admin(Charts):
         """The job managers that are connected."""
         return list(self.ask("WORKERS")["connected_workers"].values())
 
+    def drain_manager(self, name: str) -> int:
+        """The job managers of this name finish what they run, give back the rest, and end.
+
+        Returns:
+            How many jobs they have.
+
+        Raises:
+            NotFound: None is connected.
+        """
+        told: dict[str, int] | None = self.ask("DRAIN_MANAGER", manager=name) or None
+        return sum(_found(told, NO_MANAGER.format(name)).values())
+
     def problems(self) -> list[Problem]:
         """What to look at, the critical ones first."""
         answer: list[Problem] = self.ask("PROBLEMS")
@@ -222,10 +246,14 @@ class Admin(Charts):
                 break
         return found
 
-    def queue(self, name: str) -> ShownQueue | None:
-        """One queue; None = nothing is in it, nobody serves it, and nothing was said about it."""
-        answer: dict[str, ShownQueue] = self.ask("QUEUES", queue=name)
-        return answer.get(name)
+    def queue(self, name: str) -> ShownQueue:
+        """One queue.
+
+        Raises:
+            NotFound: Nothing is in it, nobody serves it, and nothing was said about it.
+        """
+        found: ShownQueue | None = self.ask("QUEUES", queue=name).get(name)
+        return _found(found, f"there is no queue {name!r}: nobody serves it, and nothing waits in it")
 
     def pause(self, queue: str) -> ShownQueue:
         """Nothing of the queue is handed out until it is resumed, not even after a restart; what runs goes on."""
@@ -256,18 +284,16 @@ class Admin(Charts):
             yield from answer["schedules"]
             after = answer["next"]
 
-    def schedule(self, id: str, act: str) -> dict[str, Any] | None:
-        """What is done to a schedule: `pause`, `resume`, `remove`, or `run` it now, beside its rule.
+    def schedule(self, id: str, act: str = "") -> dict[str, Any]:
+        """One schedule, as it is when that is done to it: `pause`, `resume`, `remove`, or `run` it now beside its rule.
 
-        Returns:
-            The schedule as it is then; None = there is no such.
+        Raises:
+            NotFound: There is no such schedule.
         """
-        if act == "remove" and not any(
-            self.schedules(id)
-        ):  # one that is over may be removed twice: the question is repeated
-            return None
-        answer: dict[str, Any] | None = self.ask("SCHEDULE", id=id, act=act, job=ids.new_id())
-        return answer
+        found = None
+        if act != "remove" or any(self.schedules(id)):  # one that is over may be removed twice: questions are repeated
+            found = self.ask("SCHEDULE", id=id, act=act, job=ids.new_id())
+        return _found(found, f"there is no schedule {id}; `eventmq schedule list` lists them")
 
     # ---- the socket ----------------------------------------------------------------------------------
 
@@ -289,6 +315,12 @@ class Admin(Charts):
         if frames[2] == b"REFUSED" and refused.n in (0, self._n):
             raise QuestionRefused(f"the Router refused {command}: {refused.reason} ({refused.text})", refused.reason)
         return False, None
+
+
+def _found(told: T | None, what: str) -> T:
+    if told is None:
+        raise NotFound(what)
+    return told
 
 
 def _askable(selection: Selection) -> Iterator[Selection]:

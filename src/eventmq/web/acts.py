@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 import msgspec
 
 from eventmq.client import ids, query
+from eventmq.client.acts import KINDS, Kind
 from eventmq.errors import EventMQError
 from eventmq.limits import ID_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol.administration import Selection
 from eventmq.values import JOBS_MAX, some
-from eventmq.web.ask import Ask, Missing, Wrong
-from eventmq.web.bulk import KINDS, Act, Kind
+from eventmq.web.ask import Ask, Wrong
+from eventmq.web.bulk import Act
 from eventmq.web.guard import may
 from eventmq.web.jobs import find_act, selection_of
 from eventmq.web.limits import ROWS, SEARCH_S
 from eventmq.web.redaction import Redaction
+from eventmq.web.show import url
 
 
 class Forbidden(EventMQError):
@@ -42,7 +43,7 @@ def on_queue(what: str, done: str) -> Callable[[Ask], Done]:
     def act(ask: Ask) -> Done:
         name = ask.text("name", needed=True)
         getattr(ask.admin, what)(name)
-        return Done(f"Queue {name} {done}.", _queue(name))
+        return Done(f"Queue {name} {done}.", url("", "/queue", name=name))
 
     return act
 
@@ -52,7 +53,7 @@ def limit(ask: Ask) -> Done:
     name, jobs_max = ask.text("name", needed=True), ask.number("jobs_max", JOBS_MAX)
     ask.admin.limit(name, jobs_max)
     text = "is bound as the settings say" if jobs_max is None else f"is bound to {some(jobs_max, 'waiting job')}"
-    return Done(f"Queue {name} {text}.", _queue(name))
+    return Done(f"Queue {name} {text}.", url("", "/queue", name=name))
 
 
 def purge(ask: Ask) -> Done:
@@ -66,20 +67,17 @@ def purge(ask: Ask) -> Done:
         raise Wrong(f"to cancel all that waits in {name}, type its name")
     selection = Selection(states=["waiting", "delayed"], queue=name)
     act = ask.bulk.begin(Act("cancel", selection, query.text_of(selection)), SEARCH_S)
-    return Done("", f"/act?id={act.id}")
+    return Done("", url("", "/act", id=act.id))
 
 
 def drain_worker(ask: Ask) -> Done:
     """A job manager is to finish what it runs, and leave.
 
     Raises:
-        Missing: There is none of that name.
+        NotFound: There is none of that name.
     """
     name = ask.text("name", needed=True)
-    told = ask.admin.ask("DRAIN_MANAGER", manager=name)
-    if not told:
-        raise Missing(f"there is no job manager {name}")
-    return Done(f"Job manager {name} finishes {some(sum(told.values()), 'job')} and leaves.", "/workers")
+    return Done(f"Job manager {name} finishes {some(ask.admin.drain_manager(name), 'job')} and leaves.", "/workers")
 
 
 def on_schedule(what: str, done: str) -> Callable[[Ask], Done]:
@@ -87,8 +85,7 @@ def on_schedule(what: str, done: str) -> Callable[[Ask], Done]:
 
     def act(ask: Ask) -> Done:
         id = ask.text("id", needed=True)
-        if ask.admin.schedule(id, what) is None:
-            raise Missing(f"there is no schedule {id}")
+        ask.admin.schedule(id, what)
         return Done(f"Schedule {id} {done}.", "/schedules")
 
     return act
@@ -104,8 +101,7 @@ def on_job(do: str) -> Callable[[Ask], Done]:
         id, kind = ask.text("id", ID_CHARS_MAX, needed=True), KINDS[do]
         if not getattr(ask.admin, do)(Selection(ids=[id], states=list(kind.states))):
             raise Wrong(f"job {id} cannot be {kind.done} as it is now")
-        told = f"Job {id} is {kind.done}."
-        return Done(told, "/jobs") if do == "purge" else Done(told, f"/job?{urlencode({'id': id})}")
+        return Done(f"Job {id} is {kind.done}.", "/jobs" if do == "purge" else url("", "/job", id=id))
 
     return act
 
@@ -133,7 +129,7 @@ def begin(ask: Ask) -> Done:
             raise Wrong("no job is selected")
         selection, words = Selection(ids=ids, states=list(kind.states)), f"{some(len(ids), 'selected job')}"
     act = ask.bulk.begin(Act(do, selection, words), SEARCH_S)
-    return Done("", f"/act?id={act.id}")
+    return Done("", url("", "/act", id=act.id))
 
 
 def _check_role(ask: Ask, kind: Kind) -> None:
@@ -150,32 +146,30 @@ def go(ask: Ask) -> Done:
     act = find_act(ask)
     _check_role(ask, act.kind)
     ask.bulk.go(act)
-    return Done("", f"/act?id={act.id}")
+    return Done("", url("", "/act", id=act.id))
 
 
 def stop(ask: Ask) -> Done:
     """An act goes no further."""
     act = find_act(ask)
     ask.bulk.stop(act)
-    return Done("", f"/act?id={act.id}")
+    return Done("", url("", "/act", id=act.id))
 
 
 def rerun(ask: Ask) -> Done:
     """A new job like one that there is, with the same arguments or others.
 
     Raises:
-        Missing: There is no such job.
+        NotFound: There is no such job.
         Wrong: The arguments are none.
     """
     like = ask.text("id", ID_CHARS_MAX, needed=True)
     edited = ask.text("arguments", PAYLOAD_BYTES_MAX)
-    told = ask.admin.job(like)
-    if told is None:
-        raise Missing(f"there is no job {like}")
-    given = _arguments(edited, told["arguments"], Redaction(ask.settings.web_hidden)) if edited else None
+    original = ask.admin.job(like)["arguments"]
+    given = _arguments(edited, original, Redaction(ask.settings.web_hidden)) if edited else None
     id = ids.new_id()
     ask.admin.rerun(like, id, given)
-    return Done(f"Job {id} runs what {like} ran.", f"/job?{urlencode({'id': id})}")
+    return Done(f"Job {id} runs what {like} ran.", url("", "/job", id=id))
 
 
 def _arguments(edited: str, original: Any, redaction: Redaction) -> dict[str, Any] | None:
@@ -193,7 +187,3 @@ def _arguments(edited: str, original: Any, redaction: Redaction) -> dict[str, An
         raise Wrong('expected {"args": [...], "kwargs": {...}}')
     filled: dict[str, Any] = redaction.filled(given, original)
     return None if filled == original else filled
-
-
-def _queue(name: str) -> str:
-    return f"/queue?{urlencode({'name': name})}"

@@ -24,14 +24,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from eventmq.client.admin import Admin
-from eventmq.errors import BrokerUnavailable, EventMQError
+from eventmq.errors import BrokerUnavailable, EventMQError, NotFound
 from eventmq.limits import ID_CHARS_MAX
 from eventmq.monitoring.pages import of_router
 from eventmq.net import address
 from eventmq.protocol.administration import Selection
 from eventmq.settings import Settings
 from eventmq.web import acts, jobs, pages, show
-from eventmq.web.ask import Ask, Missing, Page, Wrong
+from eventmq.web.ask import Ask, Page, Wrong
 from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
 from eventmq.web.limits import AGAIN_S, BODY_BYTES_MAX, EXPORTS_MAX, ROWS
@@ -101,7 +101,7 @@ PUBLIC = frozenset({"/livez", "/healthz", "/readyz"})
 CHANGES = ("jobs", "counts", "queues", "schedules", "schedulers", "managers", "expected_managers", "problems")
 """What of STATUS makes pages fetch themselves again."""
 
-STATUS_OF: dict[type[Exception], int] = {BrokerUnavailable: 503, Missing: 404, Wrong: 400, acts.Forbidden: 403}
+STATUS_OF: dict[type[Exception], int] = {BrokerUnavailable: 503, NotFound: 404, Wrong: 400, acts.Forbidden: 403}
 
 
 class Dashboard:

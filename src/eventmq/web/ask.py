@@ -23,10 +23,6 @@ class Wrong(EventMQError):
     """A parameter is not what it can be."""
 
 
-class Missing(EventMQError):
-    """There is no such thing (any more)."""
-
-
 @dataclass(frozen=True)
 class Ask:
     """One request, for a view.

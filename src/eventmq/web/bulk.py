@@ -13,38 +13,15 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from eventmq.client.acts import KINDS, Kind
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError
 from eventmq.protocol.administration import Selection
 from eventmq.web.limits import ACTS_MAX, ACTS_RUNNING_MAX
-
-
-class Kind(NamedTuple):
-    """What can be done to many jobs.
-
-    Attributes:
-        verb: As in `Requeue 12 jobs`.
-        done: As in `requeued 12 jobs`.
-        states: To jobs in these states.
-        role: By whom.
-    """
-
-    verb: str
-    done: str
-    states: tuple[str, ...]
-    role: str
-
-
-KINDS = {
-    "requeue": Kind("Requeue", "requeued", ("dead", "lost", "expired"), "operator"),
-    "cancel": Kind("Cancel", "cancelled", ("waiting", "delayed", "running"), "operator"),
-    "purge": Kind("Forget", "forgotten", ("succeeded", "dead", "cancelled", "expired", "lost"), "admin"),
-}
-"""By the method of `Admin` that does it."""
 
 GOING = ("counting", "running")
 

@@ -11,10 +11,11 @@ import msgspec
 from eventmq.client import query
 from eventmq.client.admin import Admin
 from eventmq.client.answers import ListedJob
+from eventmq.errors import NotFound
 from eventmq.limits import ID_CHARS_MAX, NEWEST
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.web import charts
-from eventmq.web.ask import Ask, Missing, Page, Wrong
+from eventmq.web.ask import Ask, Page, Wrong
 from eventmq.web.bulk import Act
 from eventmq.web.limits import QUERY_CHARS_MAX, ROWS, SEARCH_S
 from eventmq.web.redaction import Redaction
@@ -86,12 +87,10 @@ def job(ask: Ask) -> Page:
     """Everything about one job; arguments and value without what is hidden.
 
     Raises:
-        Missing: There is none.
+        NotFound: There is none.
     """
     id = ask.text("id", ID_CHARS_MAX, needed=True)
     told = ask.admin.job(id)
-    if told is None:
-        raise Missing(f"there is no job {id}: never accepted, forgotten since, or purged")
     redaction = Redaction(ask.settings.web_hidden)
     shown = told | {"arguments": redaction.of(told["arguments"]), "value": redaction.of(told["value"])}
     return {
@@ -128,7 +127,7 @@ def act(ask: Ask) -> Page:
     """An act on many jobs by its id, as far as it is.
 
     Raises:
-        Missing: There is none.
+        NotFound: There is none.
     """
     found = find_act(ask)
     return {name: getattr(found, name) for name in ("id", "do", "words", "phase", "jobs", "done", "error")}
@@ -138,9 +137,9 @@ def find_act(ask: Ask) -> Act:
     """The act that is named.
 
     Raises:
-        Missing: There is none.
+        NotFound: There is none.
     """
     found = ask.bulk.find(ask.text("id", ID_CHARS_MAX, needed=True))
     if found is None:
-        raise Missing("there is no such act: the dashboard was restarted, or many others came after it")
+        raise NotFound("there is no such act: the dashboard was restarted, or many others came after it")
     return found

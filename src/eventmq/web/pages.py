@@ -18,7 +18,7 @@ from eventmq.schedules.due import coming
 from eventmq.schedules.rule import Rule, words
 from eventmq.settings import table
 from eventmq.web import charts
-from eventmq.web.ask import Ask, Missing, Page
+from eventmq.web.ask import Ask, Page
 from eventmq.web.limits import ROWS
 
 NEXT_RUNS = 5
@@ -76,19 +76,16 @@ def queue(ask: Ask) -> Page:
     """A queue by its name.
 
     Raises:
-        Missing: There is none.
+        NotFound: There is none.
     """
     name = ask.text("name", needed=True)
-    told = ask.admin.queue(name)
-    if told is None:
-        raise Missing(f"there is no queue {name!r}: nothing is in it, and nobody serves it")
     servers = [
         {"name": worker["name"], "weight": weight, "running": worker["running"]}
         for worker in ask.admin.managers()
         for weight, served in worker["queues"]
         if served == name
     ]
-    return {"name": name, "queue": told, "servers": servers, **charts.past(ask, queue=name)}
+    return {"name": name, "queue": ask.admin.queue(name), "servers": servers, **charts.past(ask, queue=name)}
 
 
 # ---- workers and schedules -------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ import msgspec
 from starlette.requests import Request
 
 from eventmq.client import query
+from eventmq.client.acts import KINDS
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.values import some, span
 from eventmq.web import charts
-from eventmq.web.bulk import KINDS
 from eventmq.web.guard import may
 
 THEMES = ("light", "dark")
