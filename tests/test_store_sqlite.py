@@ -414,6 +414,16 @@ def test_how_much_is_synced(path: Path, durability: Any, level: int) -> None:
 # ---- size and speed ----------------------------------------------------------------------------------------
 
 
+def test_a_log_that_is_synced_is_written_over_from_the_first_commit_on(path: Path) -> None:
+    store = open_loaded(path)
+    for seq in range(1, 20):
+        assert store.info()["log_bytes"] == database.LOG_BYTES
+        store.apply(Changes(added=[job(seq)]))
+    again = shutil.copytree(path.parent, path.parent / "killed") / path.name
+    store.close()
+    assert [each.seq for each in open_loaded(again).load().jobs] == list(range(1, 20))
+
+
 def test_the_log_is_bounded_and_the_file_settles(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "VACUUM_FREE_PAGES", 100)
     store = open_loaded(path)

@@ -22,7 +22,8 @@ from .processes import System, each_once, until
 IMPATIENT_S = 2.5
 """A refused turn is dropped as a whole, so the client learns of it when it has sent once more, after a second."""
 
-COUNT = 5_000
+COUNT = 40_000
+"""Jobs whose outcomes are more than the log of the store has room for."""
 
 DISK_BYTES = RESERVE_BYTES + (16 << 20)
 

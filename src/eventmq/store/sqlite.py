@@ -91,10 +91,12 @@ class SqliteStore:
             least = f"less than {database.RESERVE_BYTES >> 20} MiB of disk space free"
             raise StorageFull(f"{self._database.place}: {least}; free some more")
         for jobs in (changes.added, changes.spilled, changes.delayed):
-            self._last_id = max(self._last_id, max([job.id for job in jobs], default=""))
+            if jobs:
+                self._last_id = max(self._last_id, max([job.id for job in jobs]))
         with self._turn():
             touched = _touched(changes)
-            self._make_rows(changes, touched)
+            if touched:
+                self._make_rows(changes, touched)
             self._write(tables.REQUEUE, changes.requeued, map(self._again, changes.requeued))
             added = self._journal.add(changes.added, touched)
             self._write(tables.ADD, added, map(_row_of_job, added))
@@ -229,6 +231,8 @@ class SqliteStore:
         self._insert(left + self._archive.take({seq for seq, state in over if state == "succeeded"}))
 
     def _insert(self, kept: Sequence[Opened]) -> None:
+        if not kept:
+            return
         ends = [end for _, end in kept if end is not None]
         self._write(tables.ADD, kept, (_row_of_job(job) for job, _ in kept))
         self._write(tables.END, ends, map(_row_of_end, ends))
