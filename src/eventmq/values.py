@@ -7,13 +7,16 @@ that its caller can put in front where the text came from. Used for settings and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from eventmq.limits import NAME_CHARS_MAX, QUEUES_PER_MANAGER_MAX
+
+Duration = str | float | timedelta
+"""Seconds, text such as `"5m"` or `"1h30m"`, or a `timedelta`."""
 
 Queues = tuple[tuple[int, str], ...]
 """Weighted queues, `((15, "email"), (10, "default"))`: the manager serves heavier ones first."""
@@ -43,7 +46,7 @@ _SPANS = re.compile(rf"(?:{_SPAN.pattern})+")
 _SECONDS = re.compile(r"\d+(?:\.\d+)?")
 
 
-def duration(value: str | float | timedelta) -> float:
+def duration(value: Duration) -> float:
     """Seconds, from seconds, a `timedelta`, or text such as `"90"`, `"5m"`, `"1h30m"`, `"250ms"`.
 
     Raises:
@@ -99,6 +102,23 @@ def moment(name: str, value: Any, error: type[Exception]) -> float:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise error(f"{name} is {value!r}, expected a datetime with a time zone")
     return value.timestamp()
+
+
+def check_whole(name: str, value: Any, error: type[Exception], least: int, most: int) -> None:
+    """Sees that an argument called `name` is a whole number from `least` to `most`; else `error` says so."""
+    if type(value) is not int or not least <= value <= most:
+        raise error(f"{name} is {value!r}, expected a whole number from {least} to {most}")
+
+
+def check_choice(name: str, value: Any, error: type[Exception], words: Sequence[str]) -> None:
+    """Sees that an argument called `name` is one of these words; else `error` says so."""
+    if value not in words:
+        raise error(f"{name} is {value!r}, expected one of {', '.join(words)}")
+
+
+def iso(at: float, timespec: str = "auto") -> str:
+    """A wall time in ISO 8601: `2026-11-24T11:00:00Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def switch(text: str) -> bool:

@@ -15,9 +15,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from eventmq import values
 from eventmq.cli.ending import OK
 from eventmq.values import some as some
 from eventmq.values import span as span
@@ -206,8 +206,8 @@ def _shown(cell: Any) -> str:
 
 
 def iso(at: float) -> str:
-    """A wall time in ISO 8601: `2026-11-24T11:00:00.000Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A wall time for programs: `2026-11-24T11:00:00.000Z`."""
+    return values.iso(at, "milliseconds")
 
 
 def relative(at: float, now: float) -> str:

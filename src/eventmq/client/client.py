@@ -10,7 +10,6 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, Self
@@ -31,6 +30,7 @@ from eventmq.limits import (
 )
 from eventmq.net import address
 from eventmq.protocol import v2
+from eventmq.values import Duration
 
 ROUND_TRIP_S = 0.05
 """Least time given to a question, so that `timeout=0` means "if it is there", not "never"."""
@@ -52,7 +52,7 @@ class Client:
         SettingsError: Not such an address or time.
     """
 
-    def __init__(self, broker_addr: str, *, enqueue_timeout: str | float | timedelta = ENQUEUE_TIMEOUT_S) -> None:
+    def __init__(self, broker_addr: str, *, enqueue_timeout: Duration = ENQUEUE_TIMEOUT_S) -> None:
         try:
             self.broker_addr = str(address.parse_connect(broker_addr))
             self._enqueue_timeout_s = max(values.duration(enqueue_timeout), ROUND_TRIP_S)

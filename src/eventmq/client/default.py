@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from datetime import timedelta
 
 from eventmq import settings
 from eventmq.client.client import Client
 from eventmq.errors import BrokerUnavailable
 from eventmq.limits import ENQUEUE_TIMEOUT_S
+from eventmq.values import Duration
 
 HOW = "set EMQ_BROKER_ADDR=tcp://127.0.0.1:47291 or call eventmq.configure(broker_addr=…)"
 
 _lock = threading.Lock()
 _client: Client | None = None
 _broker_addr: str | None = None
-_enqueue_timeout: str | float | timedelta = ENQUEUE_TIMEOUT_S
+_enqueue_timeout: Duration = ENQUEUE_TIMEOUT_S
 _warned = False
 
 
-def configure(*, broker_addr: str | None = None, enqueue_timeout: str | float | timedelta = ENQUEUE_TIMEOUT_S) -> None:
+def configure(*, broker_addr: str | None = None, enqueue_timeout: Duration = ENQUEUE_TIMEOUT_S) -> None:
     """Says which Router this process uses. The former one's connections are closed.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eventmq import values
@@ -21,6 +20,7 @@ from eventmq.errors import (
 )
 from eventmq.limits import CANCEL_GRACE_S, RESULT_TIMEOUT_S
 from eventmq.protocol import v2
+from eventmq.values import Duration
 
 if TYPE_CHECKING:
     from eventmq.client.client import Client
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-Timeout = str | float | timedelta | None
-"""Seconds, text such as `"5m"`, a `timedelta`, or None: as long as it takes."""
-
-Grace = str | float | timedelta
-"""Seconds, text such as `"30s"`, or a `timedelta`."""
+Timeout = Duration | None
+"""None: as long as it takes."""
 
 WHY_S = 1.0
 """How long a caller that gave up waiting is kept to find out why."""
@@ -147,7 +144,7 @@ class JobHandle(str, Generic[R]):
         """`info` for asyncio."""
         return self._known(await self._asked.ainfo(self) if self._here is None else self._here)
 
-    def cancel(self, grace: Grace = CANCEL_GRACE_S) -> str:
+    def cancel(self, grace: Duration = CANCEL_GRACE_S) -> str:
         """Ends the job if it has not ended; when this returns, it will not run again.
 
         A job that runs is asked to stop: `current_job().should_stop` is true, a coroutine gets `CancelledError`. After
@@ -169,7 +166,7 @@ class JobHandle(str, Generic[R]):
             return self._result.state
         return self._asked.cancel([self], grace_s=_seconds("grace", grace))[self]
 
-    async def acancel(self, grace: Grace = CANCEL_GRACE_S) -> str:
+    async def acancel(self, grace: Duration = CANCEL_GRACE_S) -> str:
         """`cancel` for asyncio."""
         if self._result is not None:
             return self._result.state

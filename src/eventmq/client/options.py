@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypedDict, get_args
 
 from eventmq import values
@@ -17,12 +17,11 @@ from eventmq.client.unique import Template
 from eventmq.errors import InvalidJob
 from eventmq.limits import ID_CHARS_MAX
 from eventmq.protocol import v2
-
-Duration = str | float | timedelta
-"""Seconds, text such as `"5m"` or `"1h30m"`, or a `timedelta`."""
+from eventmq.values import Duration
 
 Scope = Literal["waiting", "running"]
 OnConflict = Literal["existing", "replace", "raise"]
+OnPartition = Literal["finish", "stop"]
 
 QUEUE = "default"
 PRIORITY_MAX = 100
@@ -45,7 +44,7 @@ class Common(TypedDict, total=False):
     retries: int | Retry | None
     expires: Duration | None
     redeliver: bool | None
-    on_partition: Literal["finish", "stop"] | None
+    on_partition: OnPartition | None
     unique: Template | None
     unique_scope: Scope | None
     unique_for: Duration | None
@@ -108,7 +107,7 @@ class JobOptions:
     retries: int | Retry | None = None
     expires: Duration | None = None
     redeliver: bool = True
-    on_partition: Literal["finish", "stop"] = "finish"
+    on_partition: OnPartition = "finish"
     unique: Template = False
     unique_scope: Scope | None = None
     unique_for: Duration | None = None
@@ -125,15 +124,14 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         _check_queue(self.queue)
-        _check_whole("priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX)
+        values.check_whole("priority", self.priority, InvalidJob, -PRIORITY_MAX, PRIORITY_MAX)
         if self.crash_limit is not None:
-            _check_whole("crash_limit", self.crash_limit, 1, 1_000)
+            values.check_whole("crash_limit", self.crash_limit, InvalidJob, 1, 1_000)
         if self.id is not None and not re.fullmatch(rf"[!-~]{{1,{ID_CHARS_MAX}}}", self.id):
             raise InvalidJob(f"id is {self.id!r}, expected 1 to {ID_CHARS_MAX} printable ASCII characters, no space")
         if type(self.redeliver) is not bool:
             raise InvalidJob(f"redeliver is {self.redeliver!r}, expected True or False")
-        if self.on_partition not in ("finish", "stop"):
-            raise InvalidJob(f"on_partition is {self.on_partition!r}, expected 'finish' or 'stop'")
+        values.check_choice("on_partition", self.on_partition, InvalidJob, get_args(OnPartition))
         options = v2.Options(
             timeout_s=_seconds("timeout", self.timeout),
             result_ttl_s=_seconds("result_ttl", self.result_ttl),
@@ -192,11 +190,6 @@ def _check_queue(queue: Any) -> None:
         raise InvalidJob(f"queue is {queue!r}, expected {error}") from None
 
 
-def _check_whole(name: str, value: Any, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidJob(f"{name} is {value!r}, expected a whole number from {least} to {most}")
-
-
 def _policy_of_key(options: JobOptions) -> dict[str, Any]:
     """What travels of `unique` and `debounce` besides the key and the delay."""
     if not isinstance(options.unique, (str, bool)):
@@ -211,8 +204,9 @@ def _policy_of_key(options: JobOptions) -> dict[str, Any]:
         raise InvalidJob(f"{given[0]} is for jobs with a key; say with `unique` what it is")
     if options.unique_scope is not None and options.unique_for is not None:
         raise InvalidJob("unique_scope and unique_for exclude each other")
-    _check_choice("unique_scope", options.unique_scope, Scope)
-    _check_choice("on_conflict", options.on_conflict, OnConflict)
+    for name, words in (("unique_scope", get_args(Scope)), ("on_conflict", get_args(OnConflict))):
+        if name in given:
+            values.check_choice(name, getattr(options, name), InvalidJob, words)
     policy = {
         "unique_scope": options.unique_scope,
         "unique_for_s": _seconds("unique_for", options.unique_for),
@@ -221,15 +215,10 @@ def _policy_of_key(options: JobOptions) -> dict[str, Any]:
     return {name: value for name, value in policy.items() if value is not None}
 
 
-def _check_choice(name: str, value: Any, choices: Any) -> None:
-    if value is not None and value not in get_args(choices):
-        raise InvalidJob(f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}")
-
-
 def _policy(retries: Any) -> Retry:
     if isinstance(retries, Retry):
         return retries
-    _check_whole("retries", retries, 0, RETRIES_MAX)
+    values.check_whole("retries", retries, InvalidJob, 0, RETRIES_MAX)
     return Retry(retries)
 
 

@@ -111,14 +111,10 @@ def text_of(selection: Selection) -> str:
     words = [("state", ",".join(selection.states))] if selection.states else []
     words += [(name, value) for name in ("queue", "name", "worker", "error") if (value := getattr(selection, name))]
     words += [("id", ",".join(selection.ids) or ",")] if selection.ids is not None else []
-    words += [(name, _written(at)) for name in TIMES if (at := getattr(selection, name)) is not None]
+    words += [(name, values.iso(at)) for name in TIMES if (at := getattr(selection, name)) is not None]
     words += [(f"{ARGUMENT}{path}", text) for path, text in selection.arguments.items()]
     return " ".join(f"{_quoted(field)}:{_quoted(value)}" for field, value in words)
 
 
 def _quoted(text: str) -> str:
     return shlex.quote(text) if text else ""
-
-
-def _written(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")

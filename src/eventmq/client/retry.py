@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,15 +11,13 @@ from eventmq import values
 from eventmq.errors import InvalidJob
 from eventmq.protocol.calls import type_name
 from eventmq.protocol.v2 import Options
+from eventmq.values import Duration
 
 RETRIES_MAX = 10_000
 """A job that fails so often will not succeed."""
 
 DELAYS_MAX = 64
 """Delays that travel with a job; the last one counts for all retries that follow."""
-
-Seconds = str | float | timedelta
-"""Seconds, text such as `"5m"`, or a `timedelta`."""
 
 
 class Retry(Exception):
@@ -51,29 +48,23 @@ class Retry(Exception):
         times: int = 0,
         *,
         backoff: str | Callable[[int], float] = "exponential",
-        base: Seconds = 2.0,
-        cap: Seconds = 600.0,
+        base: Duration = 2.0,
+        cap: Duration = 600.0,
         jitter: bool = True,
         on: tuple[type[BaseException], ...] = (),
         not_on: tuple[type[BaseException], ...] = (),
         on_timeout: bool = True,
         on_crash: bool = True,
-        delay: Seconds | None = None,
+        delay: Duration | None = None,
     ) -> None:
         asks = "to be tried again" if delay is None else f"for a retry in {delay}"
         super().__init__(f"the job asks {asks}; `retries` says how often it may")
-        if type(times) is not int or not 0 <= times <= RETRIES_MAX:
-            raise InvalidJob(f"Retry(): times is {times!r}, expected a whole number from 0 to {RETRIES_MAX}")
+        values.check_whole("Retry(): times", times, InvalidJob, 0, RETRIES_MAX)
         if not callable(backoff) and backoff not in _GROWTH:
             raise InvalidJob(f"Retry(): backoff is {backoff!r}, expected {', '.join(_GROWTH)} or a function")
         self.times = times
         self.delay_s = None if delay is None else _seconds("delay", delay)
-        self._delays_s = _delays(
-            times,
-            backoff,
-            _seconds("base", base),
-            _seconds("cap", cap),
-        )
+        self._delays_s = _delays(times, backoff, _seconds("base", base), _seconds("cap", cap))
         self._jitter = jitter
         self._on = _names("on", on)
         self._not_on = _names("not_on", not_on)
@@ -120,5 +111,5 @@ def _names(name: str, kinds: Any) -> tuple[str, ...]:
     return tuple(map(type_name, kinds))
 
 
-def _seconds(name: str, value: Seconds) -> float:
+def _seconds(name: str, value: Duration) -> float:
     return values.seconds(f"Retry(): {name}", value, InvalidJob)

@@ -13,7 +13,8 @@ from eventmq.errors import InvalidSchedule
 from eventmq.limits import NAME_CHARS_MAX, SCHEDULE_BYTES_MAX
 from eventmq.protocol.calls import call_key
 from eventmq.protocol.scheduling import Arrange, CallOff, Schedule
-from eventmq.schedules.rule import Cron, Duration, Every, Rule, Timing
+from eventmq.schedules.rule import Cron, Every, Rule, Timing
+from eventmq.values import Duration
 
 Target = str | Job[Any, Any] | Callable[..., Any]
 Args = Sequence[Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import zoneinfo
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 import msgspec
@@ -17,9 +17,7 @@ from cronsim import CronSim, CronSimError
 
 from eventmq import limits, values
 from eventmq.errors import InvalidSchedule
-
-Duration = str | float | timedelta
-"""Seconds, text such as `"5m"` or `"1h30m"`, or a `timedelta`."""
+from eventmq.values import Duration
 
 MISFIRES = ("skip", "once", "all")
 OVERLAPS = ("allow", "skip", "queue", "replace")
@@ -152,16 +150,14 @@ def check(rule: Rule) -> Rule:
     elif not limits.INTERVAL_S_MIN <= rule.interval_s <= limits.FUTURE_S_MAX:
         raise InvalidSchedule(f"the interval is {rule.interval_s:g} s, expected {limits.INTERVAL_S_MIN:g} s or more")
     for name, words in (("misfire", MISFIRES), ("overlap", OVERLAPS)):
-        if getattr(rule, name) not in words:
-            raise InvalidSchedule(f"{name} is {getattr(rule, name)!r}, expected {', '.join(words)}")
+        values.check_choice(name, getattr(rule, name), InvalidSchedule, words)
     for name in ("start", "end", "jitter_s", "grace_s"):
         if not 0 <= getattr(rule, name) <= limits.FUTURE_S_MAX:
             raise InvalidSchedule(f"{name} is {getattr(rule, name)!r}, expected 0 or more")
     if rule.end and rule.end < rule.start:
         raise InvalidSchedule("it ends before it starts")
     for name, most in (("run_count", limits.RUN_COUNT_MAX), ("overdue", limits.OVERDUE_PERIODS_MAX)):
-        if type(getattr(rule, name)) is not int or not 0 <= getattr(rule, name) <= most:
-            raise InvalidSchedule(f"{name} is {getattr(rule, name)!r}, expected a whole number from 0 to {most}")
+        values.check_whole(name, getattr(rule, name), InvalidSchedule, 0, most)
     return rule
 
 

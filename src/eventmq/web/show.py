@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from time import time
@@ -17,7 +16,7 @@ from starlette.requests import Request
 from eventmq.client import query
 from eventmq.client.acts import KINDS
 from eventmq.protocol.administration import STATES, Selection
-from eventmq.values import some, span
+from eventmq.values import iso, some, span
 from eventmq.web import charts
 from eventmq.web.guard import may
 
@@ -64,7 +63,7 @@ def environment() -> jinja2.Environment:
         "progress": progress,
         "share": share,
         "points": charts.points,
-        "iso": iso,
+        "iso": partial(iso, timespec="seconds"),
         "json": lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
     }
     return made
@@ -104,17 +103,12 @@ def count(number: float) -> str:
     return f"{round(number, 3):,}".removesuffix(".0").replace(",", "\u202f")
 
 
-def iso(at: float) -> str:
-    """A wall time, to the second: `2026-11-24T11:00:00Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def plain(value: Any, name: str = "") -> str:
     """Anything that is called `name`, as people read it; queues and their bounds as they are written in settings."""
     if value is None or isinstance(value, bool):
         return "–" if value is None else "yes" if value else "no"
     if isinstance(value, int | float):
-        return iso(value) if name == "wall" else short(value) if name.endswith("_s") else count(value)
+        return iso(value, "seconds") if name == "wall" else short(value) if name.endswith("_s") else count(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
