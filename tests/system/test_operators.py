@@ -13,7 +13,7 @@ from system_jobs import complain, double, hold, nap, note
 from eventmq.cli import job as job_verbs
 from eventmq.cli.ending import FAILED, NOT_FOUND, OK, end
 from eventmq.cli.main import eventmq as command
-from eventmq.cli.profile import between
+from eventmq.cli.top import between
 from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError, JobCancelled, JobRefused, NotFound, QueueFull
 from eventmq.protocol.administration import Selection

@@ -1,11 +1,12 @@
-"""`eventmq check`: for a monitoring system: one sentence, and the exit code of Nagios and its kin.
+"""For monitoring systems: `eventmq check`, one sentence and the exit code of Nagios and its kin; `eventmq metrics`.
 
-Decides by numbers and problems that the Router tells; thresholds are options. A queue is judged by itself.
+A check decides by numbers and problems that the Router tells; thresholds are options. A queue is judged by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import click
@@ -13,6 +14,7 @@ import click
 from eventmq import values
 from eventmq.cli import completion
 from eventmq.cli.ask import router
+from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, options, output, verb
 from eventmq.cli.tables import Told, some, span, tell
 from eventmq.errors import BrokerUnavailable
@@ -134,3 +136,21 @@ def _over(
         yield code, f"{some(dead, 'dead job')} kept"
     if _serving(numbers) < managers:
         yield 2, f"{some(_serving(numbers), 'job manager')}, expected at least {managers:,}"
+
+
+# ---- files ---------------------------------------------------------------------------------------------------
+
+FILES = {"dashboard": "dashboard.json", "rules": "rules.yaml"}
+
+
+@verb
+@click.argument("what", type=click.Choice(tuple(FILES)))
+def metrics(what: str) -> int:
+    """Print a dashboard for Grafana, to be imported there, or alert rules for Prometheus.
+
+    \b
+    eventmq metrics dashboard
+    eventmq metrics rules
+    """
+    click.echo(files("eventmq.monitoring").joinpath("data", FILES[what]).read_text(), nl=False)
+    return OK

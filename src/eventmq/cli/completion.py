@@ -41,19 +41,16 @@ def names(question: Question) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
             return [name for name in sorted(_ask(context, question)) if name.startswith(incomplete)]
-        except (EventMQError, click.ClickException):
+        except (EventMQError, TimeoutError, click.ClickException):
             return []
 
     return complete
 
 
 def _ask(context: click.Context, question: Question) -> Iterable[str]:
-    from eventmq.cli.flags import load
-    from eventmq.client.admin import Admin
-    from eventmq.net import address
+    from eventmq.cli.ask import router
 
-    settings = load("admin", context.params.get("config"), administrative_addr=context.params.get("addr"))
-    with Admin(address.reachable(settings.administrative_addr), timeout_s=ASK_S) as admin:
+    with router(context.params.get("config"), context.params.get("addr"), ASK_S) as admin:
         return list(question(admin))
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -139,7 +140,7 @@ def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: 
         raise click.UsageError("--free-ports and an address exclude each other")
     flags["modules"] = ",".join(modules) or None
     router, manager, web = (load(component, config, **flags) for component in ("router", "jobmanager", "web"))
-    from eventmq.cli.up import up
+    from eventmq.cli.system import up
 
     return up(router, manager, web, free_ports)
 
@@ -176,8 +177,8 @@ for _name, (_place, _help) in {
     "logs": ("eventmq.cli.follow:logs", "Show what a job has logged."),
     "events": ("eventmq.cli.follow:events", "Show what happens, as it happens."),
     "doctor": ("eventmq.cli.doctor:doctor", "Look for what is wrong with this system, and say what to do."),
-    "metrics": ("eventmq.cli.metrics:metrics", "Print a Grafana dashboard, or alert rules for Prometheus."),
-    "profile": ("eventmq.cli.profile:profile", "Show where the Router's time goes."),
+    "metrics": ("eventmq.cli.check:metrics", "Print a Grafana dashboard, or alert rules for Prometheus."),
+    "profile": ("eventmq.cli.top:profile", "Show where the Router's time goes."),
     "workers": ("eventmq.cli.manager:list_", "The same as `manager list`."),
     "queues": ("eventmq.cli.queue:list_", "The same as `queue list`."),
     "schedules": ("eventmq.cli.schedule:list_", "The same as `schedule list`."),
@@ -232,26 +233,13 @@ for _name, _help in OF_2020.items():
 # ---- entry points ------------------------------------------------------------------------------------------
 
 
-def main() -> None:
-    """The command `eventmq`."""
-    sys.exit(end("eventmq", eventmq))
+def _program(name: str, command: click.Command) -> Callable[[], None]:
+    """What a command of the system calls."""
+    return lambda: sys.exit(end(name, command))
 
 
-def emq_router() -> None:
-    """The command `emq-router`."""
-    sys.exit(end("emq-router", router))
-
-
-def emq_jobmanager() -> None:
-    """The command `emq-jobmanager`."""
-    sys.exit(end("emq-jobmanager", jobmanager))
-
-
-def emq_scheduler() -> None:
-    """The command `emq-scheduler`."""
-    sys.exit(end("emq-scheduler", scheduler))
-
-
-def emq_cli() -> None:
-    """The command `emq-cli`."""
-    sys.exit(end("emq-cli", cli))
+main = _program("eventmq", eventmq)
+emq_router = _program("emq-router", router)
+emq_jobmanager = _program("emq-jobmanager", jobmanager)
+emq_scheduler = _program("emq-scheduler", scheduler)
+emq_cli = _program("emq-cli", cli)
