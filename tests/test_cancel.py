@@ -101,6 +101,16 @@ def test_what_does_not_run_is_answered_at_once(world: World) -> None:
     assert cancel(world, "waiting") == {"waiting": "cancelled"}
 
 
+def test_how_long_a_job_ran_that_was_cancelled_is_not_known(world: World) -> None:
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    assert state(world, "a") == "running"
+    ask(world, "a")
+    told = world.info("a")
+    assert told is not None
+    assert (told["state"], told["run_s"]) == ("cancelled", None)
+
+
 def test_a_job_that_is_only_in_the_store_can_be_called_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 2)
     monkeypatch.setattr(limits, "TIMERS_MAX", 2)

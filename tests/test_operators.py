@@ -122,10 +122,24 @@ def test_a_row_tells_what_there_is_without_opening_the_payload(world: World) -> 
     (row,) = ask(world, "JOBS", states=["dead"])["jobs"]
     assert row == {
         "id": "a", "state": "dead", "queue": "default", "name": "tasks.add", "priority": 3, "attempt": 1,
-        "failures": 0, "crashes": 0, "due": None, "created": pytest.approx(world.wall, abs=1), "started": None,
+        "failures": 1, "crashes": 0, "due": None, "created": pytest.approx(world.wall, abs=1), "started": None,
         "finished": pytest.approx(world.wall, abs=1), "run_s": 0.001, "worker": "m",
         "error": "builtins.ValueError: no", "payload_bytes": len(job("a").payload),
     }  # fmt: skip
+
+
+def test_failures_count_the_one_that_a_job_died_of_and_no_crash(world: World) -> None:
+    world.join(b"m", credit=9)
+    world.enqueue(job("tried", options=v2.pack({"retries": 1})), job("crashed", options=v2.pack({"crash_limit": 1})))
+    world.finish(b"m", world.handed(b"m")[0], state="failed")
+    assert world.info("tried")["failures"] == 1
+    world.finish(b"m", world.handed(b"m")[-1], state="failed")
+    (handed,) = [each for each in world.handed(b"m") if each.id == "crashed"]
+    death = v2.Failure("eventmq.JobCrashed", "worker process died: SIGKILL")
+    world.manager(b"m", b"REPLY", v2.Reply(3, [v2.Outcome("crashed", handed.lease, "crashed", b"", death)], 1))
+    told = {row["id"]: (row["state"], row["failures"], row["crashes"]) for row in ask(world, "JOBS")["jobs"]}
+    assert told == {"tried": ("dead", 2, 0), "crashed": ("dead", 0, 1)}
+    assert [world.info(id)["failures"] for id in told] == [failures for _, failures, _ in told.values()]
 
 
 def test_a_long_error_is_cut_in_lists_and_whole_in_the_job(world: World) -> None:

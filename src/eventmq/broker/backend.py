@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from eventmq import limits
 from eventmq.broker.admission import check_queues
 from eventmq.broker.handlers import Handler, Handlers
+from eventmq.broker.lifecycle import CRASHED
 from eventmq.broker.outbox import BACKEND, FRONTEND
 from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
 from eventmq.broker.scheduling import Scheduling
@@ -341,7 +342,7 @@ class Backend(Scheduling):
         for job, manager, since in list(self.ledger.leases.values()) if self._any_1_0() else ():
             timeout_s = self._timeout_1_0(job)
             if manager.wire == 1 and timeout_s and self.now - since > timeout_s + limits.OVERDUE_1_0_S:
-                failure = Failure("eventmq.JobCrashed", "the job manager did not report it within its timeout")
+                failure = Failure(CRASHED, "the job manager did not report it within its timeout")
                 self._settle(manager, [Outcome(job.id, job.lease, "crashed", b"", failure)])
 
     def _recall(self) -> None:

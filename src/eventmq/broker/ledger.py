@@ -239,7 +239,7 @@ class Ledger(Leases):
         self.counts["crashes"] += 1
         options = options_of(job.options)
         limit = self.policy.crash_limit if options.crash_limit is None else options.crash_limit
-        cause = outcome.failure or Failure("eventmq.JobCrashed", "worker process died")
+        cause = outcome.failure or Failure(lifecycle.CRASHED, "worker process died")
         self.failed.append((job, cause, outcome.run_s))
         if job.crashes < limit or not options.redeliver:
             self.cut_short([job], cause, wall)

@@ -31,6 +31,9 @@ UNKNOWN = "unknown"
 STOPPING = "stopping"
 """Not a state either: the answer about a job that is cancelled while it runs."""
 
+CRASHED = "eventmq.JobCrashed"
+"""The type of a failure that says: the worker process died."""
+
 TERMINAL = frozenset({SUCCEEDED, DEAD, CANCELLED, EXPIRED, LOST})
 
 TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
@@ -46,6 +49,12 @@ TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "requeue": (frozenset({*DEAD_LETTERS, EXPIRED}), WAITING),
 }
 """Event → (states it is legal in, state it leads to)."""
+
+
+def failures_of(state: str, retried: int, cause: str) -> int:
+    """How many runs of a job have failed: those that were tried again, and the one that a dead job died of, unless the
+    cause (`error_of`) is a crash."""
+    return retried + (state == DEAD and not cause.startswith(CRASHED))
 
 
 def state_of(job: Job) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from eventmq import limits
 from eventmq.broker.core import Core
-from eventmq.broker.lifecycle import DELAYED, RUNNING, WAITING
+from eventmq.broker.lifecycle import DELAYED, RUNNING, WAITING, failures_of
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol.administration import STATES, Selection
 from eventmq.store.base import Line, Page, Wanted
@@ -78,7 +78,8 @@ class Selections(Core):
             "due": line.due if line.state == DELAYED and not lease else None,
             "started": self.started_at(lease[2]) if lease else None,
             "finished": line.finished or None,
-            "run_s": line.run_s if line.finished else None,
+            "failures": failures_of(line.state, line.failures, line.error),
+            "run_s": line.run_s or None,
             "worker": lease[1].incarnation.name if lease else line.worker or None,
             "error": line.error or None,
         }
