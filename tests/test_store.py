@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_store import ModelStore, id_of
+from msgspec import structs
 
 from eventmq.errors import StoreError
 from eventmq.limits import ACT_JOBS_MAX
@@ -36,8 +37,7 @@ def job(seq: int, priority: int = 0, queue: str = "default", **fields: Any) -> J
 
 
 def end(seq: int, expires: float = 100.5, **fields: Any) -> Ended:
-    ended = Ended(seq, "succeeded", 10.5, expires, 1, 0, 0.25, "host-1", b"value", b"")
-    return ended._replace(**fields)
+    return structs.replace(Ended(seq, "succeeded", 10.5, expires, 1, 0, 0.25, "host-1", b"value", b""), **fields)
 
 
 def seqs(jobs: list[Job]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from model_store import ModelStore, id_of
+from msgspec.structs import replace
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
@@ -32,7 +33,7 @@ def job(seq: int, made: float = START, **fields: Any) -> Job:
 
 
 def end(seq: int, expires: float = START + 3_600, **fields: Any) -> Ended:
-    return Ended(seq, "succeeded", START, expires, 1, 0, 0.25, "host-1", b"value", b"")._replace(**fields)
+    return replace(Ended(seq, "succeeded", START, expires, 1, 0, 0.25, "host-1", b"value", b""), **fields)
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ class History:
                 else:
                     changes.forgotten.append((seq, state))
         self.file.apply(changes)
-        normal = [end._replace(run_s=0.0) if end.run_s != end.run_s else end for end in changes.ended]
+        normal = [replace(end, run_s=0.0) if end.run_s != end.run_s else end for end in changes.ended]
         changes.ended = normal
         self.model.apply(changes)
 

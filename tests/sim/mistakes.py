@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
+
 from eventmq.broker import retries
 from eventmq.broker.intake import Intake
 from eventmq.broker.leases import Leases
@@ -210,7 +212,7 @@ def kept_too_short(right: Method) -> Method:
 
     def end(self: Any, *args: Any, **kwargs: Any) -> None:
         right(self, *args, **kwargs)
-        self.changes.ended[-1] = self.changes.ended[-1]._replace(expires=0.0)
+        self.changes.ended[-1] = replace(self.changes.ended[-1], expires=0.0)
 
     return end
 

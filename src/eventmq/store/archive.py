@@ -78,9 +78,9 @@ class Archive:
                     self._insert(first, last, row)
 
     def _insert(self, first: int, last: int, kept: list[Kept]) -> None:
-        _, ids, jobs, expires, ends = zip(*kept, strict=True)
-        which = first, last, len(kept), _made(ids[0]), min(ids), max(ids), max(expires) + 0.0
-        row = *which, _marks(ids), array_of(jobs), array_of(ends)
+        _, ids, jobs, ends = zip(*kept, strict=True)
+        which = first, last, len(kept), _made(ids[0]), min(ids), max(ids), max([end.expires for end in ends]) + 0.0
+        row = *which, _marks(ids), array_of(jobs), pack(ends)
         self._db.execute(INSERT, (*row, sums.of(*row)))
         self.count += len(kept)
 
@@ -167,13 +167,14 @@ class Archive:
 
 def _alike(kept: list[Kept]) -> Iterable[list[Kept]]:
     """Those that may be in one row. Mostly all may, as the first and the last one tell, by id and by time."""
-    _, ids, _, expires, _ = zip(*kept, strict=True)
+    _, ids, _, ends = zip(*kept, strict=True)
+    expires = [end.expires for end in ends]
     if _kind(min(ids), min(expires)) == _kind(max(ids), max(expires)):
         return [kept]
     found: dict[tuple[str, float], list[Kept]] = {}
     for each in kept:
-        _, id, _, expires_at, _ = each
-        found.setdefault(_kind(id, expires_at), []).append(each)
+        _, id, _, end = each
+        found.setdefault(_kind(id, end.expires), []).append(each)
     return found.values()
 
 
@@ -182,8 +183,8 @@ def _kind(id: str, expires: float) -> tuple[str, float]:
 
 
 def _size(kept: Kept) -> int:
-    _, _, job, _, end = kept
-    return len(job) + len(end)
+    _, _, job, end = kept
+    return len(job) + len(end.value)
 
 
 def _made(id: str) -> str:

@@ -19,7 +19,7 @@ from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
 
 from eventmq.protocol.calls import has_arguments
-from eventmq.protocol.v2 import Job
+from eventmq.protocol.v2 import Body, Job
 
 DEAD_LETTERS = ("dead", "lost")
 """Terminal states of jobs that operators look after: kept apart from all other ended ones, so that successes never push
@@ -29,7 +29,7 @@ Durability = Literal["full", "process", "none"]
 """What an applied change survives: `full` a power cut (synced), `process` kill -9 of the Router, `none` nothing."""
 
 
-class Ended(NamedTuple):
+class Ended(Body):
     """The end of one job.
 
     Attributes:

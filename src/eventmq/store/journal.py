@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Body, Job, decode, pack
@@ -51,16 +52,15 @@ Opened = tuple[Job, Ended | None]
 """A job, and how it succeeded if it has."""
 
 
-Kept = tuple[int, str, bytes, float, bytes]
-"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, when it expires, and
-msgpack of the `Ended`; 0 and empty while it is live."""
+Kept = tuple[int, str, bytes, Ended]
+"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, how it has succeeded."""
 
 
 class _Turn(Body):
     """What a row of the journal says."""
 
     added: list[msgspec.Raw]
-    ended: list[msgspec.Raw]
+    ended: list[Ended]
     left: list[int]
 
 
@@ -78,13 +78,13 @@ class Journal:
         self.first = 0
         self.last = last
         self._jobs: dict[int, tuple[str, bytes]] = {}
-        self._ends: dict[int, tuple[float, bytes]] = {}
+        self._ends: dict[int, Ended] = {}
         self._seqs: dict[str, int] = {}
         self._turns: deque[tuple[int, list[int], int]] = deque()  # those that say something, with their bytes
         self._count = 0
         self._bytes = 0
         self._added: list[int] = []
-        self._ended: list[bytes] = []
+        self._ended: list[Ended] = []
         self._left: list[int] = []
         for number, packed in rows:
             self.first = self.first or number
@@ -98,10 +98,10 @@ class Journal:
         for job, raw in zip(jobs, turn.added, strict=True):
             self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
             self.last = job.seq
-        for end, raw in ((decode(raw, Ended), raw) for raw in turn.ended):
+        for end in turn.ended:
             if end.seq in self._jobs:  # not retired
-                self._ends[end.seq] = end.expires, bytes(raw)
-        self._pop([seq for seq in turn.left if seq in self._jobs])
+                self._ends[end.seq] = end
+        self._open([seq for seq in turn.left if seq in self._jobs])
         return [job.seq for job in jobs]
 
     def _note(self, number: int, added: list[int], size: int) -> None:
@@ -115,11 +115,11 @@ class Journal:
 
     # ---- one turn --------------------------------------------------------------------------------------
 
-    def leave(self, touched: set[int]) -> list[Kept]:
+    def leave(self, touched: set[int]) -> list[Opened]:
         """Lets go of jobs that are to be ordinary rows."""
         left = [seq for seq in sorted(touched) if seq in self._jobs]
         self._left += left
-        return self._pop(left)
+        return self._open(left)
 
     def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
         """Takes the new jobs that are plain. Returns the others. One that is here already would be stored twice, and no
@@ -152,9 +152,10 @@ class Journal:
             if seq not in jobs or seq in ends:
                 others.append(end)
                 continue
-            packed = pack(end if end.run_s == end.run_s else end._replace(run_s=0.0))  # as SQLite, which has no NaN
-            ends[seq] = end.expires, packed
-            self._ended.append(packed)
+            if end.run_s != end.run_s:
+                end = replace(end, run_s=0.0)  # as SQLite, which has no NaN
+            ends[seq] = end
+            self._ended.append(end)
         return others
 
     def turn(self, number: int) -> bytes:
@@ -162,13 +163,14 @@ class Journal:
         added, ended, left = self._added, self._ended, self._left
         if not (added or ended or left):
             return b""
-        said = b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + array_of(ended) + pack(left)
+        said = b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + pack(ended) + pack(left)
         self._note(number, added, len(said))
         self._added, self._ended, self._left = [], [], []
         return said
 
-    def retire(self, number: int, aged: int = 0) -> list[Kept]:
+    def retire(self, number: int, aged: int = 0) -> tuple[list[Opened], list[Kept]]:
         """Lets go of the jobs of some of the oldest turns, if there are too many or these are not behind turn `aged`.
+        Returns those that are live, and those that have succeeded.
 
         Args:
             number: The turn that is being made, which stays.
@@ -176,7 +178,7 @@ class Journal:
         """
         is_full = self._is_large or number - self.first > TURNS_MAX
         if not is_full and not (self._turns and self._turns[0][0] <= aged):
-            return []
+            return [], []
         stop = number if self._is_large else min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
         seqs: list[int] = []
         while self._turns and self._turns[0][0] < stop:
@@ -189,7 +191,11 @@ class Journal:
             self._bytes -= size
             seqs += added
         self.first = stop
-        return self._pop([seq for seq in seqs if seq in self._jobs])
+        jobs, ends = self._jobs, self._ends
+        ended: list[Kept] = [(seq, *jobs.pop(seq), ends.pop(seq)) for seq in seqs if seq in ends]
+        for _, id, _, _ in ended:
+            del self._seqs[id]
+        return self._open([seq for seq in seqs if seq in jobs]), ended
 
     @property
     def _is_large(self) -> bool:
@@ -218,28 +224,23 @@ class Journal:
         return [job_of(packed) for seq, (_, packed) in self._jobs.items() if seq not in self._ends]
 
     def _record(self, seq: int) -> Record:
-        _, end = self._ends.get(seq, _LIVE)
-        return record_of(job_of(self._jobs[seq][1]), decode(end, Ended) if end else None)
+        return record_of(job_of(self._jobs[seq][1]), self._ends.get(seq))
 
-    def _pop(self, seqs: list[int]) -> list[Kept]:
-        pop_job, pop_end = self._jobs.pop, self._ends.pop
-        kept: list[Kept] = [(seq, *pop_job(seq), *pop_end(seq, _LIVE)) for seq in seqs]
-        for _, id, *_ in kept:
+    def _open(self, seqs: list[int]) -> list[Opened]:
+        """Lets go of some jobs."""
+        opened: list[Opened] = []
+        for seq in seqs:
+            id, packed = self._jobs.pop(seq)
             del self._seqs[id]
-        return kept
+            opened.append((job_of(packed), self._ends.pop(seq, None)))
+        return opened
 
 
-_LIVE = 0.0, b""
-
-
-def is_plain(end: Ended) -> bool:
-    """Whether the journal may keep this end of a job."""
-    return end.state == "succeeded" and len(end.value) <= PLAIN_BYTES and not (end.failure or end.error)
-
-
-def opened(kept: Kept) -> Opened:
-    _, _, job, _, end = kept
-    return job_of(job), decode(end, Ended) if end else None
+def not_plain(ended: list[Ended]) -> set[int]:
+    """The jobs of whose ends the journal may not keep."""
+    return {
+        end.seq for end in ended if end.state != "succeeded" or end.failure or end.error or len(end.value) > PLAIN_BYTES
+    }
 
 
 def array_of(packed: Sequence[bytes]) -> bytes:

@@ -46,10 +46,12 @@ class Retention:
         """What ended, ended no more or was forgotten is committed."""
         for again in changes.requeued:
             self._add(again.state, -1)
-        for end in changes.ended:
-            self._add(end.state, 1)
-            if self._oldest and end.seq <= self._oldest and end.state not in DEAD_LETTERS:
-                heappush(self._late, end.seq)
+        results = [end.seq for end in changes.ended if end.state not in DEAD_LETTERS]
+        self.results += len(results)
+        self.dead += len(changes.ended) - len(results)
+        for seq in results if self._oldest else ():
+            if seq <= self._oldest:
+                heappush(self._late, seq)
         for _, state in changes.forgotten:
             self._add(state, -1)
 

@@ -27,7 +27,7 @@ from eventmq.store import database, lists, sums, tables
 from eventmq.store.archive import Archive
 from eventmq.store.base import Changes, Durability, Ended, Holder, Moved, Page, Record, Requeued, Snapshot, Wanted
 from eventmq.store.database import Database
-from eventmq.store.journal import Journal, Opened, is_plain, opened
+from eventmq.store.journal import Journal, Opened, not_plain
 from eventmq.store.past import SqlitePast
 from eventmq.store.retention import Retention
 
@@ -207,9 +207,9 @@ class SqliteStore:
         try:
             with self._database.transaction(journal.turn) as number:
                 first = journal.first
-                kept = journal.retire(number, aged)
-                self._insert([opened(each) for each in kept if not each[-1]])
-                self._archive.add([each for each in kept if each[-1]])
+                live, ended = journal.retire(number, aged)
+                self._insert(live)
+                self._archive.add(ended)
                 if journal.first != first:
                     self._db.execute(tables.JOURNAL_DROP, (journal.first,))
                 yield
@@ -227,7 +227,7 @@ class SqliteStore:
     def _make_rows(self, changes: Changes, touched: set[int]) -> None:
         """What `changes` do something to becomes an ordinary row, if it is none."""
         over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
-        left = list(map(opened, self._journal.leave(touched)))
+        left = self._journal.leave(touched)
         self._insert(left + self._archive.take({seq for seq, state in over if state == "succeeded"}))
 
     def _insert(self, kept: Sequence[Opened]) -> None:
@@ -260,7 +260,7 @@ class SqliteStore:
 
 def _touched(changes: Changes) -> set[int]:
     """The jobs that something is done to, but that they succeed."""
-    touched = {end.seq for end in changes.ended if not is_plain(end)}
+    touched = not_plain(changes.ended)
     touched.update(changes.paged_out, changes.put_off, changes.paged_in, changes.released)
     touched.update(each.seq for each in changes.moved)
     touched.update(each.seq for each in changes.requeued)
@@ -293,7 +293,7 @@ def _row_of_move(move: Moved) -> tuple[Any, ...]:
 
 
 def _row_of_end(end: Ended) -> tuple[Any, ...]:
-    seq, state, finished, expires, attempt, crashes, run_s, worker, value, failure, error = end
+    seq, state, finished, expires, attempt, crashes, run_s, worker, value, failure, error = astuple(end)
     run_s = 0.0 if run_s != run_s else run_s  # SQLite has no NaN
     sum_end = sums.of_end(state, attempt, crashes, finished, expires, run_s, worker, value)
     head = (seq, state, finished, expires, attempt, crashes, run_s, worker, bytearray(value), bytearray(failure), error)
