@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
-from operator import methodcaller
 from typing import Any, Concatenate
 
 from eventmq.cli.ending import OK
@@ -18,18 +17,6 @@ from eventmq.net import address
 
 PROBE_S = 1.0
 """How long a connection to a Router's port may take when we look why there was no answer."""
-
-
-def answer(what: str, administrative_addr: str, timeout_s: float, form: str = "table") -> int:
-    """Asks the Router one thing and prints the answer.
-
-    Raises:
-        BrokerUnavailable: Nobody listens there.
-        TimeoutError: Somebody does, but did not answer in time.
-    """
-    ask, told = QUESTIONS[what]
-    with connected(administrative_addr, timeout_s) as admin:
-        return tell(told(ask(admin)), form)
 
 
 Question = Callable[Concatenate[Admin, ...], Told]
@@ -105,7 +92,7 @@ def listened_to(text: str) -> bool:
     return True
 
 
-# ---- the answers -------------------------------------------------------------------------------------
+# ---- the Router ----------------------------------------------------------------------------------------
 
 
 @verb
@@ -118,10 +105,7 @@ def status(admin: Admin) -> Told:
     eventmq status --watch 5
     eventmq status -o json
     """
-    return _status(admin.ask("STATUS"))
-
-
-def _status(told: Mapping[str, Any]) -> Told:
+    told = admin.ask("STATUS")
     return Told(told, Table("Router", ("what", "value"), [*_summary(told), *_counters(told)], folds=True))
 
 
@@ -147,68 +131,9 @@ def _counters(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return rows
 
 
-def _workers(told: Mapping[str, Any]) -> Told:
-    return Told(told, managers(told["connected_workers"].values()))
-
-
-def managers(told: Iterable[Mapping[str, Any]]) -> Table:
-    """Job managers."""
-    rows = [
-        (
-            each["name"],
-            each["about"].get("host", ""),
-            each["about"].get("pid", ""),
-            ", ".join(f"{name}:{weight}" for weight, name in each["queues"]),
-            each["running"],
-            each["available_slots"],
-            each["finished"],
-            span(each["silent_s"]),
-            "draining" if each["draining"] else "",
-        )
-        for each in told
-    ]
-    columns = ("name", "host", "pid", "queues", "running", "free", "finished", "heard", "state")
-    return Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0])))
-
-
-def queues(told: Mapping[str, Any]) -> Told:
-    """All queues."""
-    columns = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
-    rows = [
-        (
-            name,
-            *(each[column] for column in columns),
-            span(each["oldest_s"]) if each["waiting"] else "",
-            said_about(each),
-        )
-        for name, each in told.items()
-    ]
-    return Told(told, Table("Queues", ("queue", *columns, "oldest", "state"), rows))
-
-
 def said_about(rule: Mapping[str, Any]) -> str:
     """What operators said about a queue, and its bound."""
     words = [word for word in ("paused", "draining") if rule[word]]
     if rule["jobs_max"] is not None:
         words.append(f"bound to {rule['jobs_max']:,} waiting")
     return ", ".join(words)
-
-
-def _schedulers(told: Mapping[str, Any]) -> Told:
-    columns = ("name", "wire", "schedules")
-    rows = [(id, *(each[column] for column in columns)) for id, each in told["connected_schedulers"].items()]
-    return Told(told, Table("Schedulers", ("scheduler", *columns), rows))
-
-
-def _shutdown(told: Any) -> Told:
-    return Told(told, text="The Router finishes what is on its way, and ends.")
-
-
-QUESTIONS: dict[str, tuple[Callable[[Admin], Any], Callable[[Any], Told]]] = {
-    "status": (methodcaller("ask", "STATUS"), _status),
-    "workers": (methodcaller("ask", "WORKERS"), _workers),
-    "queues": (methodcaller("queues"), queues),
-    "schedulers": (methodcaller("ask", "SCHEDULERS"), _schedulers),
-    "shutdown": (methodcaller("ask", "DISCONNECT"), _shutdown),
-}
-"""What may be asked: how, and what is made of the answer."""

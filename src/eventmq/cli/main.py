@@ -26,7 +26,6 @@ from eventmq.cli.flags import (
     load,
     log_level,
     options,
-    output,
     queues,
     store,
 )
@@ -196,38 +195,24 @@ for _name, (_place, _help) in {
 @click.pass_context
 def cli(context: click.Context, /, **flags: Any) -> int:
     """Ask and command a running Router: with a verb, or without one as a shell."""
-    context.obj = flags
+    given = {name: value for name, value in flags.items() if value is not None}
+    context.default_map = dict.fromkeys(cli.commands, given)  # flags stand before the verb, as ever
     if context.invoked_subcommand:
         return 0
     settings = load("admin", flags["config"], administrative_addr=flags["addr"])
     from eventmq.cli.shell import run
 
-    return run(settings.administrative_addr, flags["timeout"], OF_2020)
+    return run(settings.administrative_addr, flags["timeout"], cli.commands)
 
 
-OF_2020 = {
-    "status": "Show how the Router is.",
-    "show_workers": "Show the job managers that are connected.",
-    "show_schedulers": "Show the schedulers that are connected.",
-    "queues": "Show the queues.",
-    "shutdown": "Tell the Router to finish what is on its way, and end.",
-}
-"""The verbs of `emq-cli`, in its shell too."""
-
-
-def _verb(name: str, help: str) -> None:
-    @cli.command(name, help=help, **HELP)
-    @output
-    @click.pass_obj
-    def ask(flags: dict[str, Any], form: str) -> int:
-        settings = load("admin", flags["config"], administrative_addr=flags["addr"])
-        from eventmq.cli.ask import answer
-
-        return answer(name.removeprefix("show_"), settings.administrative_addr, flags["timeout"], form)
-
-
-for _name, _help in OF_2020.items():
-    _verb(_name, _help)
+for _name, (_place, _help) in {
+    "status": ("eventmq.cli.ask:status", "Show how the Router is."),
+    "show_workers": ("eventmq.cli.shell:show_workers", "Show the job managers that are connected."),
+    "show_schedulers": ("eventmq.cli.shell:show_schedulers", "Show the schedulers that are connected."),
+    "queues": ("eventmq.cli.queue:list_", "Show the queues."),
+    "shutdown": ("eventmq.cli.shell:shutdown", "Tell the Router to finish what is on its way, and end."),
+}.items():
+    cli.add_command(Elsewhere(_name, _place, _help))
 
 
 # ---- entry points ------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import click
 
-from eventmq.cli import ask, completion
+from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
 from eventmq.cli.flags import HELP, InOrder
-from eventmq.cli.tables import Told, facts, some
+from eventmq.cli.tables import Table, Told, facts, some, span
 from eventmq.client.admin import NO_MANAGER, Admin
 from eventmq.errors import NotFound
 
@@ -26,7 +29,7 @@ def list_(admin: Admin) -> Told:
     eventmq manager list -o id                      their names
     """
     told = admin.managers()
-    return Told(told, ask.managers(told))
+    return Told(told, table(told))
 
 
 @verbs.command(**HELP)
@@ -55,3 +58,23 @@ def drain(admin: Admin, name: str) -> Told:
     """
     jobs = admin.drain_manager(name)
     return Told({"name": name, "jobs": jobs}, text=f"{name}: told to leave; it has {some(jobs, 'job')}.")
+
+
+def table(told: Iterable[Mapping[str, Any]]) -> Table:
+    """Job managers."""
+    rows = [
+        (
+            each["name"],
+            each["about"].get("host", ""),
+            each["about"].get("pid", ""),
+            ", ".join(f"{name}:{weight}" for weight, name in each["queues"]),
+            each["running"],
+            each["available_slots"],
+            each["finished"],
+            span(each["silent_s"]),
+            "draining" if each["draining"] else "",
+        )
+        for each in told
+    ]
+    columns = ("name", "host", "pid", "queues", "running", "free", "finished", "heard", "state")
+    return Table("Job managers", columns, sorted(rows, key=lambda row: str(row[0])))

@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from eventmq import values
-from eventmq.cli import ask, completion
+from eventmq.cli import completion
 from eventmq.cli.ask import asks, said_about, shows
 from eventmq.cli.ending import Mistake
 from eventmq.cli.flags import HELP, InOrder
 from eventmq.cli.job import act, yes
-from eventmq.cli.tables import Told, facts, some
+from eventmq.cli.tables import Table, Told, facts, some, span
 from eventmq.client.admin import Admin
 
 verbs = InOrder(**HELP)
+NUMBERS = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
 named = click.argument("name", metavar="QUEUE", shell_complete=completion.queues)
 
 
@@ -30,7 +31,14 @@ def list_(admin: Admin) -> Told:
     eventmq queue list --watch 2
     eventmq queue list -o jsonl                     for a program
     """
-    return ask.queues(admin.queues())
+    told = admin.queues()
+    rows = [_row(name, queue) for name, queue in told.items()]
+    return Told(told, Table("Queues", ("queue", *NUMBERS, "oldest", "state"), rows))
+
+
+def _row(name: str, queue: Mapping[str, Any]) -> tuple[Any, ...]:
+    oldest = span(queue["oldest_s"]) if queue["waiting"] else ""
+    return (name, *(queue[number] for number in NUMBERS), oldest, said_about(queue))
 
 
 @verbs.command(**HELP)

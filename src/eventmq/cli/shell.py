@@ -1,14 +1,45 @@
-"""`emq-cli` without a verb: a shell over the administrative socket, with the words of 0.3.13."""
+"""`emq-cli`: the verbs that it alone has, and without a verb a shell, both with the words of 0.3.13."""
 
 from __future__ import annotations
 
 import cmd
 from collections.abc import Mapping
 
-from eventmq.cli import ask
+import click
+
+from eventmq.cli import manager
+from eventmq.cli.ask import asks
 from eventmq.cli.ending import OK
+from eventmq.cli.flags import verb
+from eventmq.cli.tables import Table, Told
+from eventmq.client.admin import Admin
 from eventmq.errors import EventMQError
 from eventmq.net import address
+
+
+@verb
+@asks
+def show_workers(admin: Admin) -> Told:
+    """Show the job managers that are connected."""
+    told = admin.ask("WORKERS")
+    return Told(told, manager.table(told["connected_workers"].values()))
+
+
+@verb
+@asks
+def show_schedulers(admin: Admin) -> Told:
+    """Show the schedulers that are connected."""
+    told = admin.ask("SCHEDULERS")
+    columns = ("name", "wire", "schedules")
+    rows = [(id, *(each[column] for column in columns)) for id, each in told["connected_schedulers"].items()]
+    return Told(told, Table("Schedulers", ("scheduler", *columns), rows))
+
+
+@verb
+@asks
+def shutdown(admin: Admin) -> Told:
+    """Tell the Router to finish what is on its way, and end."""
+    return Told(admin.ask("DISCONNECT"), text="The Router finishes what is on its way, and ends.")
 
 
 class Shell(cmd.Cmd):
@@ -16,7 +47,7 @@ class Shell(cmd.Cmd):
 
     intro = "EventMQ. Type help for the commands, quit to leave."
 
-    def __init__(self, administrative_addr: str, timeout_s: float, verbs: Mapping[str, str]) -> None:
+    def __init__(self, administrative_addr: str, timeout_s: float, verbs: Mapping[str, click.Command]) -> None:
         super().__init__()
         self._timeout_s = timeout_s
         self._verbs = verbs
@@ -27,12 +58,14 @@ class Shell(cmd.Cmd):
     def _prompt(self) -> None:
         self.prompt = f"{self._address or 'not connected'}> "
 
-    def _ask(self, what: str) -> None:
+    def _ask(self, name: str) -> None:
         if self._address is None:
             print("Not connected. Type connect, or connect ADDRESS.")
             return
         try:
-            ask.answer(what, self._address, self._timeout_s)
+            flags = ["--addr", self._address, "--timeout", str(self._timeout_s)]
+            with self._verbs[name].make_context(name, flags) as context:
+                context.command.invoke(context)
         except (EventMQError, TimeoutError) as error:
             print(error)
 
@@ -52,7 +85,7 @@ class Shell(cmd.Cmd):
     def do_help(self, arg: str) -> None:
         """help: this list."""
         own = [getattr(self, f"do_{name}").__doc__ for name in ("connect", "disconnect", "quit")]
-        print("\n".join([*own, *(f"{verb}: {help}" for verb, help in self._verbs.items())]))
+        print("\n".join([*own, *(f"{name}: {command.help}" for name, command in self._verbs.items())]))
 
     def do_quit(self, line: str) -> bool:
         """quit: leave the shell."""
@@ -71,14 +104,14 @@ class Shell(cmd.Cmd):
 
     def default(self, line: str) -> None:
         """A question to the Router, or a command that there is not."""
-        verb = line.split()[0]
-        if verb in self._verbs:
-            self._ask(verb.removeprefix("show_"))
+        name = line.split()[0]
+        if name in self._verbs:
+            self._ask(name)
         else:
-            print(f"There is no command {verb}. help lists them.")
+            print(f"There is no command {name}. help lists them.")
 
 
-def run(administrative_addr: str, timeout_s: float, verbs: Mapping[str, str]) -> int:
+def run(administrative_addr: str, timeout_s: float, verbs: Mapping[str, click.Command]) -> int:
     """Reads commands from stdin until it ends or the user leaves."""
     Shell(address.reachable(administrative_addr), timeout_s, verbs).cmdloop()
     return OK
