@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from eventmq import inifile, limits, machine, values
 from eventmq.errors import SettingsError
@@ -56,8 +56,12 @@ HIDDEN = ("password", "passwd", "passphrase", "secret", "token", "api_key", "api
 # ---- the table --------------------------------------------------------------------------------
 
 
-def _setting(read: Callable[[str], Any], default: Any, sections: str, help: str) -> Any:
-    """One row: its reader, its default or what makes it, where it may stand besides [global], its help."""
+READERS: dict[Any, Callable[[str], Any]] = {bool: values.switch, float: values.duration, int: values.whole(0)}
+"""How text becomes a value of these types, unless a row says otherwise."""
+
+
+def _setting(default: Any, sections: str, help: str, read: Callable[[str], Any] | None = None) -> Any:
+    """One row: its default or what makes it, where it may stand besides [global], its help, its reader."""
     metadata = {"read": read, "sections": ("global", *sections.split()), "help": help, "secret": read is values.secret}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -72,132 +76,106 @@ class Settings:
     """The settings of one process. Seconds are floats; lists are tuples; what is empty is not set."""
 
     broker_addr: str = _setting(
-        address.to_connect, "", "", "Router's frontend, for clients. Empty: a job runs where it is called."
+        "", "", "Router's frontend, for clients. Empty: a job runs where it is called.", address.to_connect
     )
     frontend_addr: str = _setting(
-        address.to_bind,
-        "tcp://127.0.0.1:47291",
-        "router",
-        "Where the Router listens for clients and schedulers.",
+        "tcp://127.0.0.1:47291", "router", "Where the Router listens for clients and schedulers.", address.to_bind
     )
     backend_addr: str = _setting(
-        address.to_bind, "tcp://127.0.0.1:47290", "router", "Where the Router listens for job managers."
+        "tcp://127.0.0.1:47290", "router", "Where the Router listens for job managers.", address.to_bind
     )
     administrative_addr: str = _setting(
-        address.to_bind, "tcp://127.0.0.1:47293", "router", "Where the Router listens for emq-cli."
+        "tcp://127.0.0.1:47293", "router", "Where the Router listens for emq-cli.", address.to_bind
     )
     worker_addr: str = _setting(
-        address.to_connect, "tcp://127.0.0.1:47290", "jobmanager", "Router's backend, for job managers."
+        "tcp://127.0.0.1:47290", "jobmanager", "Router's backend, for job managers.", address.to_connect
     )
     scheduler_addr: str = _setting(
-        address.to_connect, "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers."
+        "tcp://127.0.0.1:47291", "scheduler", "Router's frontend, for schedulers.", address.to_connect
     )
     http_addr: str = _setting(
-        address.to_serve, "", "router", "Where the Router tells metrics and health: 127.0.0.1:47294. Empty: nowhere."
+        "", "router", "Where the Router tells metrics and health: 127.0.0.1:47294. Empty: nowhere.", address.to_serve
     )
     health_addr: str = _setting(
-        address.to_serve, "", "jobmanager", "Where a job manager tells its health: 127.0.0.1:47295. Empty: nowhere."
+        "", "jobmanager", "Where a job manager tells its health: 127.0.0.1:47295. Empty: nowhere.", address.to_serve
     )
     allow_insecure_bind: bool = _setting(
-        values.switch, False, "router jobmanager", "Listen where other machines reach it, unprotected."
+        False, "router jobmanager", "Listen where other machines reach it, unprotected."
     )
 
-    store: str = _setting(str.strip, machine.default_store, "router", "Where jobs are kept: sqlite:///path or memory:.")
+    store: str = _setting(machine.default_store, "router", "Where jobs are kept: sqlite:///path or memory:.", str.strip)
     durability: Literal["full", "process", "none"] = _setting(
-        values.choice("full", "process", "none"),
         "full",
         "router",
         "What an accepted job survives: full = a power cut, process = kill -9 of everything, none = nothing.",
     )
-    default_queue_name: str = _setting(values.queue_name, "default", "router", "Queue of managers that name none.")
-    default_queue_weight: int = _setting(values.queue_weight, values.QUEUE_WEIGHT, "router", "Weight of that queue.")
-    result_ttl: float = _setting(
-        values.duration, limits.RESULT_TTL_S, "router", "How long a finished job's outcome is kept."
-    )
-    results_max: int = _setting(
-        values.whole(0), limits.RESULTS_MAX, "router", "Finished jobs that are kept, dead ones not counted."
-    )
-    dead_ttl: float = _setting(values.duration, limits.DEAD_TTL_S, "router", "How long a dead or lost job is kept.")
-    dead_max: int = _setting(values.whole(0), limits.DEAD_MAX, "router", "Dead and lost jobs that are kept.")
+    default_queue_name: str = _setting("default", "router", "Queue of managers that name none.", values.queue_name)
+    default_queue_weight: int = _setting(values.QUEUE_WEIGHT, "router", "Weight of that queue.", values.queue_weight)
+    result_ttl: float = _setting(limits.RESULT_TTL_S, "router", "How long a finished job's outcome is kept.")
+    results_max: int = _setting(limits.RESULTS_MAX, "router", "Finished jobs that are kept, dead ones not counted.")
+    dead_ttl: float = _setting(limits.DEAD_TTL_S, "router", "How long a dead or lost job is kept.")
+    dead_max: int = _setting(limits.DEAD_MAX, "router", "Dead and lost jobs that are kept.")
     queue_jobs_max: tuple[tuple[str, int], ...] = _setting(
-        values.bounds, (), "router", "Jobs that may wait in each queue: email:1000,*:100000. Default: any number."
+        (), "router", "Jobs that may wait in each queue: email:1000,*:100000. Default: any number.", values.bounds
     )
     crash_limit: int = _setting(
-        values.whole(1),
-        limits.CRASH_LIMIT,
-        "router",
-        "Worker processes a job may take down before it is dead.",
+        limits.CRASH_LIMIT, "router", "Worker processes a job may take down before it is dead.", values.whole(1)
     )
 
-    name: str = _setting(values.label, "", "jobmanager scheduler", "Its name, for people.")
+    name: str = _setting("", "jobmanager scheduler", "Its name, for people.", values.label)
     queues: tuple[tuple[int, str], ...] = _setting(
-        values.queues, (), "jobmanager", "Queues to serve: email:15,default:10. Heavier ones first."
+        (), "jobmanager", "Queues to serve: email:15,default:10. Heavier ones first.", values.queues
     )
     fair: bool = _setting(
-        values.switch, False, "jobmanager", "Weights share the slots among queues with work, instead of ranking them."
+        False, "jobmanager", "Weights share the slots among queues with work, instead of ranking them."
     )
     concurrent_jobs: int = _setting(
-        values.whole(1, 1_000), machine.cores, "jobmanager", "Worker processes. Default: one per core."
+        machine.cores, "jobmanager", "Worker processes. Default: one per core.", values.whole(1, 1_000)
     )
-    modules: tuple[str, ...] = _setting(values.modules, (), "jobmanager", "Modules that workers import at start.")
-    allow_any_callable: bool = _setting(
-        values.switch, False, "jobmanager", "Run functions without the @job mark too, as 0.3.13 did."
-    )
-    max_job_count: int = _setting(
-        values.whole(0), 0, "jobmanager", "Jobs after which a worker process is replaced. 0 = never."
-    )
+    modules: tuple[str, ...] = _setting((), "jobmanager", "Modules that workers import at start.", values.modules)
+    allow_any_callable: bool = _setting(False, "jobmanager", "Run functions without the @job mark too, as 0.3.13 did.")
+    max_job_count: int = _setting(0, "jobmanager", "Jobs after which a worker process is replaced. 0 = never.")
     subprocess_setup_func: str = _setting(
-        values.function, "", "jobmanager", "module.function that each worker process calls first."
+        "", "jobmanager", "module.function that each worker process calls first.", values.function
     )
-    job_entry_func: str = _setting(values.function, "", "jobmanager", "module.function to call before each job.")
-    job_exit_func: str = _setting(values.function, "", "jobmanager", "module.function to call after each job.")
-    global_timeout: float = _setting(
-        values.duration, limits.JOB_TIMEOUT_S, "jobmanager", "Kill a job after this long. 0 = never."
-    )
-    wire: str = _setting(
-        values.choice("2.0", "1.0", "auto"), "2.0", "jobmanager scheduler", "eMQP version; 1.0 for a Router of 2020."
+    job_entry_func: str = _setting("", "jobmanager", "module.function to call before each job.", values.function)
+    job_exit_func: str = _setting("", "jobmanager", "module.function to call after each job.", values.function)
+    global_timeout: float = _setting(limits.JOB_TIMEOUT_S, "jobmanager", "Kill a job after this long. 0 = never.")
+    wire: Literal["2.0", "1.0", "auto"] = _setting(
+        "2.0", "jobmanager scheduler", "eMQP version; 1.0 for a Router of 2020."
     )
 
     web_addr: str = _setting(
-        address.to_serve, "http://127.0.0.1:47296", "web", "Where the dashboard listens. Empty: `up` leaves it out."
+        "http://127.0.0.1:47296", "web", "Where the dashboard listens. Empty: `up` leaves it out.", address.to_serve
     )
-    web_path: str = _setting(values.url_path, "", "web", "Path below which a proxy shows the dashboard: /eventmq.")
+    web_path: str = _setting("", "web", "Path below which a proxy shows the dashboard: /eventmq.", values.url_path)
     web_hosts: tuple[str, ...] = _setting(
-        values.names, (), "web", "Names by which browsers reach the dashboard, besides localhost: jobs.example.com."
+        (), "web", "Names by which browsers reach the dashboard, besides localhost: jobs.example.com.", values.names
     )
     web_viewer_secret: str = _setting(
-        values.secret, "", "web", "Password of user viewer, or bearer token: may look at the dashboard."
+        "", "web", "Password of user viewer, or bearer token: may look at the dashboard.", values.secret
     )
     web_operator_secret: str = _setting(
-        values.secret, "", "web", "The same of user operator: may requeue, cancel, pause and run, too."
+        "", "web", "The same of user operator: may requeue, cancel, pause and run, too.", values.secret
     )
-    web_admin_secret: str = _setting(values.secret, "", "web", "The same of user admin: may forget and remove, too.")
+    web_admin_secret: str = _setting("", "web", "The same of user admin: may forget and remove, too.", values.secret)
     web_hidden: tuple[str, ...] = _setting(
-        values.names, HIDDEN, "web", "Arguments with these in their names are not shown by the dashboard."
+        HIDDEN, "web", "Arguments with these in their names are not shown by the dashboard.", values.names
     )
 
-    drain_s: float = _setting(
-        values.duration, limits.DRAIN_S, "router jobmanager", "How long SIGTERM lets running jobs finish."
+    drain_s: float = _setting(limits.DRAIN_S, "router jobmanager", "How long SIGTERM lets running jobs finish.")
+    heartbeat_interval: float = _setting(limits.HEARTBEAT_S, _ALL, "Time between beats.")
+    heartbeat_timeout: float = _setting(limits.SILENCE_S, _ALL, "Silence after which the Router gives a peer up.")
+    otel_parent: Literal["parent", "link"] = _setting(
+        "parent", "jobmanager", "Spans of jobs: part of the trace that sent them, or a link to it."
     )
-    heartbeat_interval: float = _setting(values.duration, limits.HEARTBEAT_S, _ALL, "Time between beats.")
-    heartbeat_timeout: float = _setting(
-        values.duration, limits.SILENCE_S, _ALL, "Silence after which the Router gives a peer up."
+    otel_create: bool = _setting(True, "", "A span for each job of a batch, besides that of the batch.")
+    log_format: Literal["text", "json"] = _setting("text", _ALL, "Form of the log: text, or json: one object a line.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _setting(
+        "INFO", f"{_ALL} web", "Least level to log."
     )
-    otel_parent: str = _setting(
-        values.choice("parent", "link"),
-        "parent",
-        "jobmanager",
-        "Spans of jobs: part of the trace that sent them, or a link to it.",
-    )
-    otel_create: bool = _setting(values.switch, True, "", "A span for each job of a batch, besides that of the batch.")
-    log_format: str = _setting(
-        values.choice("text", "json"), "text", _ALL, "Form of the log: text, or json: one object a line."
-    )
-    log_level: str = _setting(
-        values.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", f"{_ALL} web", "Least level to log."
-    )
-    super_debug: bool = _setting(values.switch, False, f"{_ALL} web", "Log everything, whatever log_level says.")
-    hide_heartbeat_logs: bool = _setting(values.switch, True, _ALL, "As in 0.3.13; this release never logs heartbeats.")
+    super_debug: bool = _setting(False, f"{_ALL} web", "Log everything, whatever log_level says.")
+    hide_heartbeat_logs: bool = _setting(True, _ALL, "As in 0.3.13; this release never logs heartbeats.")
 
     source: Source | None = dataclasses.field(default=None, compare=False)
 
@@ -244,6 +222,7 @@ def table() -> Iterator[dataclasses.Field[Any]]:
 
 
 _ROWS = {row.name: row for row in table()}
+_TYPES = get_type_hints(Settings)
 
 
 def public(value: Any) -> Any:
@@ -299,8 +278,10 @@ def load(
 
 
 def _read(found: _Found) -> Any:
+    kind = _TYPES[found.name]
+    read = _ROWS[found.name].metadata["read"] or READERS.get(kind) or values.choice(*get_args(kind))
     try:
-        return _ROWS[found.name].metadata["read"](found.text)
+        return read(found.text)
     except ValueError as error:
         shown = _shown(_ROWS[found.name], found.text)
         raise SettingsError(f"{found.place}: {found.name} expects {error}, not {shown!r}") from None
