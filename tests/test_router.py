@@ -160,24 +160,6 @@ def test_jobs_in_bulk_fare_as_each_would_by_itself(seed: int, monkeypatch: pytes
     assert bulk.store.find(ids) == single.store.find(ids)
 
 
-def test_requests_of_2020_clients_in_one_turn_cost_one_query(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.join(b"m", credit=1)
-    world.enqueue(job("a"))
-    world.finish(b"m", *world.handed(b"m"), limit=10)
-    world.clear()
-    asked: list[list[str]] = []
-    find = world.store.find
-    monkeypatch.setattr(world.store, "find", lambda ids: asked.append(ids) or find(ids))
-    payload = '["run", {"path": "tasks", "callable": "add", "args": [1, 2]}]'
-    requests = [[b"old", *v1.encode(b"REQUEST", id, "default", "", payload)] for id in ("a", "b", "c", "b")]
-    sent = world.turn(*[(FRONTEND, frames) for frames in requests])
-    assert asked == [["a", "b", "c", "b"], ["a"]]
-    assert [each.frames[4] for each in sent if each.socket == FRONTEND] == [b"a", b"b", b"c", b"b"]
-    assert [each.id for each in world.handed(b"m")] == ["b", "c"]
-    world.turn(*[(FRONTEND, frames) for frames in requests])
-    assert [each.id for each in world.handed(b"m")] == ["b", "c"]
-
-
 def test_what_was_looked_up_counts_until_the_next_commit_be_it_in_the_same_turn(world: World) -> None:
     payload = '["run", {"path": "tasks", "callable": "add", "args": [1, 2]}]'
     request = (FRONTEND, [b"old", *v1.encode(b"REQUEST", "a", "default", "", payload)])

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from eventmq import limits
 from eventmq.broker import administrative, backend, frontend
 from eventmq.broker.administrative import Administrative
-from eventmq.broker.backend import Backend
+from eventmq.broker.backend_v1 import BackendV1
 from eventmq.broker.frontend import Frontend
 from eventmq.broker.handlers import Handlers
 from eventmq.broker.numbers import Meter, numbers
@@ -56,7 +56,7 @@ STEPS = ("wait", "receive", "decide", "commit", "answer", "send")
 """What the loop spends its time on; to wait is to have nothing to do."""
 
 
-class Router(Frontend, Backend, Administrative):
+class Router(Frontend, BackendV1, Administrative):
     """Routes jobs to job managers, which are in named queues.
 
     Args:
@@ -184,11 +184,6 @@ class Router(Frontend, Backend, Administrative):
         self.spent_s[step] += lap_s
         self._lap_began = now
         return lap_s
-
-    def process(self, socket: str, frames: list[bytes]) -> None:
-        """One message, counted if it was understood."""
-        super().process(socket, frames)
-        self.meter.received[frames[3]] += 1
 
     def metrics(self) -> dict[str, Any]:
         """METRICS: the answer."""

@@ -1,8 +1,8 @@
 """The backend socket: job managers announce themselves, ask for jobs with credits, report outcomes, beat.
 
 The published API calls a job manager a worker. Its names here: `process_worker_message`, `add_worker`,
-`get_available_worker`, `requeue_worker`, `on_inform`, `on_ready`, `on_reply`, `on_heartbeat`, `clean_up_dead_workers`,
-`send_workers_heartbeats`.
+`get_available_worker`, `requeue_worker`, `on_inform`, `on_heartbeat`, `clean_up_dead_workers`,
+`send_workers_heartbeats`. What eMQP/1.0 managers say of their jobs is `backend_v1`'s.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from eventmq.broker.admission import check_queues
 from eventmq.broker.handlers import Handler, Handlers
 from eventmq.broker.lifecycle import CRASHED
 from eventmq.broker.outbox import BACKEND, FRONTEND
-from eventmq.broker.pool import Crew, Incarnation, Manager, PeerId, fact_of, ordered, text_of
+from eventmq.broker.pool import Incarnation, Manager, PeerId, fact_of, ordered, text_of
 from eventmq.broker.scheduling import Scheduling
 from eventmq.errors import InvalidMessageError, NoAvailableWorkerSlotsError, UnknownQueueError
 from eventmq.protocol import v1, v2
-from eventmq.protocol.arguments import UNSENDABLE
 from eventmq.protocol.scheduling import Announcement
 from eventmq.protocol.v2 import Failure, Job, Outcome, options_of
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"INFORM"): Handler("on_inform"),
-    (v1.VERSION, b"READY"): Handler("on_ready"),
-    (v1.VERSION, b"REPLY"): Handler("on_reply"),
+    (v1.VERSION, b"READY"): Handler("on_ready", many="on_worked_1_0"),
+    (v1.VERSION, b"REPLY"): Handler("on_reply", many="on_worked_1_0"),
     (v1.VERSION, b"HEARTBEAT"): Handler("on_heartbeat"),
     (v1.VERSION, b"KBYE"): Handler("on_kbye"),
     (v1.VERSION, b"KBAI"): Handler("on_kbye"),
@@ -201,11 +200,6 @@ class Backend(Scheduling):
                 return manager.id
         raise NoAvailableWorkerSlotsError(f"no job manager that serves {queue_name!r} has a free slot")
 
-    def on_ready(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """An eMQP/1.0 manager has one more free slot."""
-        self.heard(sender)
-        self.requeue_worker(sender)
-
     def on_credit(self, sender: PeerId, body: v2.Ready) -> None:
         """An eMQP/2.0 manager's credit."""
         self._allow(self.heard(sender), body.limit)
@@ -215,41 +209,6 @@ class Backend(Scheduling):
         self._rested(manager)
 
     # ---- outcomes ------------------------------------------------------------------------------------
-
-    def on_reply(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """An eMQP/1.0 manager's REPLY: a job's value. It names no attempt, so it is taken for the current one.
-
-        Raises:
-            InvalidMessageError: It is not a REPLY.
-        """
-        id, value = v1.parse_reply(msg)
-        manager = self.pool.managers.get(sender) or self._of_before(sender, id)
-        manager = manager or self.heard(sender)
-        manager.heard = self.now
-        lease = self.ledger.leases.get(id)
-        number = lease[0].lease if lease else 0
-        if value == v1.TIMEOUT_VALUE:
-            failure = Failure("eventmq.JobTimeout", "the job manager killed it at its timeout")
-            self._settle(manager, [Outcome(id, number, "timeout", b"", failure)])
-            return
-        try:
-            outcome = Outcome(id, number, "succeeded", v2.pack(value))
-        except UNSENDABLE as error:
-            outcome = Outcome(id, number, "failed", b"", Failure("eventmq.InvalidResult", f"not kept: {error}"))
-        self._settle(manager, [outcome])
-
-    def _of_before(self, sender: PeerId, id: str) -> Manager | None:
-        """An eMQP/1.0 manager that was connected before a restart, has not noticed it, and replies for a job that it
-        had then: the job is counted as handed out to it, once more, for this reply."""
-        incarnation = Incarnation(text_of(sender), "")
-        if incarnation not in self.expected:
-            return None
-        self.commit()
-        manager = Manager(sender, 1, incarnation, Crew(()), self.now)
-        self.ledger.next_lease += 1
-        if self.ledger.adopt(id, self.ledger.next_lease, manager, self.now) != "keep":
-            self.ledger.counts["stale"] += 1
-        return manager
 
     def on_outcomes(self, sender: PeerId, body: v2.Reply) -> None:
         """An eMQP/2.0 manager's REPLY, ACKed when durable."""

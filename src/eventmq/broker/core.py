@@ -18,7 +18,7 @@ import msgspec
 
 from eventmq import limits
 from eventmq.broker.events import Events
-from eventmq.broker.handlers import Handlers
+from eventmq.broker.handlers import Handlers, together
 from eventmq.broker.history import History
 from eventmq.broker.ledger import Ledger
 from eventmq.broker.outbox import BACKEND, Outbox, Send
@@ -65,7 +65,7 @@ class Core(ABC):
         asking: How many questions of each operator wait to be answered.
         questions: What is to be answered after the commit: what it costs in rows of the store, and how.
         expected: Managers that were connected before a restart and have not come back yet.
-        refusals: Messages and jobs refused, by reason.
+        understood, refusals: Messages understood, by command; messages and jobs refused, by reason.
         storage_full: The store has no room for new jobs.
         received_disconnect: The Router was told to end: it accepts nothing new.
         ending_since: Monotonic time at which it was told.
@@ -94,6 +94,7 @@ class Core(ABC):
         self.asking: Counter[PeerId] = Counter()
         self.questions: deque[tuple[int, Callable[[], None]]] = deque()
         self.notes: list[Note] = []
+        self.understood: Counter[bytes] = Counter()
         self.refusals: Counter[str] = Counter()
         self.beats: Counter[str] = Counter()
         self.received_disconnect = False
@@ -129,9 +130,12 @@ class Core(ABC):
         if late > limits.STALL_S:
             self.forgive(since)
         self.turns += 1
-        self.ledger.lookup.ahead(v1.ids_of_requests(received))
-        for socket, frames in received:
-            self.receive(socket, frames)
+        for many, messages in together(received, self.handlers):
+            if many:
+                getattr(self, many)([frames for _, frames in messages])
+            else:
+                for socket, frames in messages:
+                    self.receive(socket, frames)
         for socket, peer in unreachable:
             self.on_unreachable(socket, peer)
         self.tick(drained)
@@ -171,8 +175,7 @@ class Core(ABC):
         self.schedules = Schedules(self.ledger)
         self.schedulers, self.scheduler_queue = {}, []
         self._await_managers()
-        self.outbox = Outbox()
-        self.stops = Stops()
+        self.outbox, self.stops = Outbox(), Stops()
         self.questions.clear()
         self.asking.clear()
 
@@ -314,13 +317,14 @@ class Core(ABC):
         if len(frames) < 5:
             raise InvalidMessageError(f"{command.decode()} ends after its command")
         if handler.body is None:
-            getattr(self, handler.method)(frames[0], v1.text(frames[4]), frames[5:])
-            return
-        try:
-            body = v2.decode(frames[4], handler.body)
-        except msgspec.MsgspecError as error:
-            raise InvalidMessageError(f"the body of {command.decode()}: {error}") from error
-        getattr(self, handler.method)(frames[0], body, *handler.more)
+            said: tuple[Any, ...] = v1.text(frames[4]), frames[5:]
+        else:
+            try:
+                said = v2.decode(frames[4], handler.body), *handler.more
+            except msgspec.MsgspecError as error:
+                raise InvalidMessageError(f"the body of {command.decode()}: {error}") from error
+        getattr(self, handler.method)(frames[0], *said)
+        self.understood[command] += 1
 
     def refuse(self, socket: str, frames: list[bytes], error: InvalidMessageError) -> None:
         """Counts and notes a message that was not understood, and tells a peer that speaks eMQP/2.0."""

@@ -6,7 +6,7 @@ Published names here: `process_client_message`, `on_request`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from eventmq.protocol import scheduling, v1, v2
 from eventmq.store.base import Record
 
 HANDLERS: Handlers = {
-    (v1.VERSION, b"REQUEST"): Handler("on_request"),
+    (v1.VERSION, b"REQUEST"): Handler("on_request", many="on_requests_1_0"),
     (v1.VERSION, b"INFORM"): Handler("on_inform"),
     (v1.VERSION, b"HEARTBEAT"): Handler("on_scheduler_heartbeat"),
     (v1.VERSION, b"SCHEDULE"): Handler("on_schedule"),
@@ -39,6 +39,14 @@ HANDLERS: Handlers = {
     (v2.VERSION, b"HEARTBEAT"): Handler("on_scheduler_heartbeat", v2.Beat),
     (v2.VERSION, b"KBYE"): Handler("on_scheduler_kbye", v2.Empty),
 }
+
+
+class Asked(NamedTuple):
+    """What an eMQP/1.0 REQUEST asks for: a job, for whom, and whether that client wants the result."""
+
+    job: v2.Job
+    sender: PeerId
+    wants_result: bool
 
 
 class Frontend(Scheduling):
@@ -64,17 +72,56 @@ class Frontend(Scheduling):
         Raises:
             InvalidMessageError: It is not a REQUEST, or the job is refused: eMQP/1.0 has no word for that.
         """
+        asked = self._asked_1_0(sender, msgid, msg)
+        for refusal in self._accept_1_0({msgid[: limits.ID_CHARS_MAX]: asked} if asked else {}):
+            raise InvalidMessageError(refusal.text, refusal.reason)
+
+    def on_requests_1_0(self, messages: list[list[bytes]]) -> None:
+        """eMQP/1.0 REQUESTs that came together: their jobs are accepted as those of one eMQP/2.0 REQUEST are."""
+        asked: dict[str, Asked] = {}
+        for frames in messages:
+            try:
+                new = self._asked_1_0(frames[0], v1.text(frames[4]), frames[5:])
+            except InvalidMessageError as error:
+                self.refuse(FRONTEND, frames, error)
+                continue
+            if new is None:
+                self.understood[b"REQUEST"] += 1
+                continue
+            id = new.job.id[: limits.ID_CHARS_MAX]
+            if id in asked:  # one may be refused, and a refusal names an id
+                self._accept_all_1_0(asked)
+                asked = {}
+            asked[id] = new
+        self._accept_all_1_0(asked)
+
+    def _accept_all_1_0(self, asked: dict[str, Asked]) -> None:
+        refusals = self._accept_1_0(asked)
+        self.understood[b"REQUEST"] += len(asked) - len(refusals)
+        for refusal in refusals:
+            self.refuse(FRONTEND, [], InvalidMessageError(refusal.text, refusal.reason))
+
+    def _asked_1_0(self, sender: PeerId, msgid: str, msg: list[bytes]) -> Asked | None:
+        """What a REQUEST asks for; None = it was a scheduler's tick, which has had its effect."""
         job, headers = v1.parse_request(msgid, msg)
         self.check_open()
         if sender in self.schedulers and self.schedules.tick_1_0(sender, job, self.wall, bool(self.expected)):
             self.heard_scheduler(sender)
             self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), msgid))
-            return
-        for refusal in self.ledger.accept([job], self.wall).refusals:
-            raise InvalidMessageError(refusal.text, refusal.reason)
-        if headers.reply_requested:
-            self.waiters.add_1_0(msgid, sender)
-        self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), msgid))
+            return None
+        return Asked(job, sender, headers.reply_requested)
+
+    def _accept_1_0(self, asked: dict[str, Asked]) -> list[v2.Refusal]:
+        """Takes in jobs by id, as refusals name it; those that are not refused get a receipt. Returns the refusals."""
+        refusals = self.ledger.accept([job for job, _, _ in asked.values()], self.wall).refusals
+        refused = {refusal.id for refusal in refusals}
+        for id, (_, sender, wants_result) in asked.items():
+            if id in refused:
+                continue
+            if wants_result:
+                self.waiters.add_1_0(id, sender)
+            self.outbox.send(FRONTEND, sender, v1.encode(b"REPLY", self.new_id(), id))
+        return refusals
 
     def on_requests(self, sender: PeerId, body: scheduling.Request) -> None:
         """An eMQP/2.0 REQUEST: many jobs of a client, or ticks of a scheduler; one ACK."""

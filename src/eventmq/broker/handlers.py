@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from eventmq.protocol import v2
+from eventmq import limits
+from eventmq.protocol import v1, v2
 
 
 class Handler(NamedTuple):
@@ -12,12 +15,31 @@ class Handler(NamedTuple):
 
     Attributes:
         more: What else the method is given.
+        many: A method for messages that came one after the other, as lists of frames: eMQP/1.0 has one job in each.
     """
 
     method: str
     body: type[v2.Body] | None = None
     more: tuple[Any, ...] = ()
+    many: str = ""
 
 
 Handlers = dict[tuple[bytes, bytes], Handler]
 """(version, command) → handler: one such table for each socket."""
+
+
+Message = tuple[str, list[bytes]]
+"""A socket, and frames with the sender's identity in front."""
+
+
+def together(received: Iterable[Message], tables: dict[str, Handlers]) -> Iterator[tuple[str, Iterator[Message]]]:
+    """Messages in their order: those that one method takes `many` of, with its name; "" = each is handled alone."""
+
+    def many(message: Message) -> str:
+        socket, frames = message
+        if frames[2:3] != [v1.VERSION] or not 5 <= len(frames) <= limits.FRAMES_MAX or frames[1]:
+            return ""
+        handler = tables[socket].get((v1.VERSION, frames[3]))
+        return handler.many if handler else ""
+
+    return groupby(received, many)

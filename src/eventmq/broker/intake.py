@@ -18,7 +18,6 @@ from eventmq.broker import timers
 from eventmq.broker.admission import alike, fault
 from eventmq.broker.backlog import Backlog, Room
 from eventmq.broker.lifecycle import move
-from eventmq.broker.lookup import Lookup
 from eventmq.broker.policy import Policy
 from eventmq.broker.rules import Rules
 from eventmq.broker.timers import Expiries, Timers
@@ -76,7 +75,6 @@ class Intake(ABC):
         self.rules = Rules(snapshot.facts, policy.queue_jobs_max)
         self.next_seq = snapshot.next_seq
         self.uniques = Uniques(store, self.live, snapshot.next_seq)
-        self.lookup = Lookup(store)
         self.room = Room(Expiries(self.live))
         self.backlogs = {queue: self._paged_backlog(queue, paged) for queue, paged in snapshot.paged.items()}
         first = store.due(timers.FIRST, 1) if snapshot.delayed else []
@@ -116,7 +114,7 @@ class Intake(ABC):
         good, refusals = self._checked(jobs)
         existing: list[tuple[str, str]] = []
         live, let_go = self.live, self.let_go
-        known = {each.job.id: each.job for each in self.lookup.find([job.id for job in good if job.id not in live])}
+        known = {each.job.id: each.job for each in self.store.find([job.id for job in good if job.id not in live])}
         added = self.changes.added
         backlog: Backlog | None = None
         room = 0.0
@@ -170,7 +168,7 @@ class Intake(ABC):
         behind = backlog.edge is not None and (-most.priority, self.next_seq) >= backlog.edge
         if self._room(backlog) < len(jobs) or not (behind or backlog.holds(len(jobs), size)):
             return False
-        if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.lookup.find(ids):
+        if self.live.keys() & ids or self.let_go.keys() & ids or len(set(ids)) < len(ids) or self.store.find(ids):
             return False
         for job in jobs:
             self._begin(job, wall)

@@ -397,4 +397,3 @@ class Ledger(Leases):
         self.ended = {}
         self.handed, self.over, self.failed, self.kills = [], [], [], []
         self.uniques.applied()
-        self.lookup.applied()

@@ -53,13 +53,12 @@ class Meter:
     """What is counted around the deciding code, where the clock and the sockets are.
 
     Attributes:
-        received, sent: Messages by command; of those received, the ones that were understood.
+        sent: Messages by command.
         turns: How long turns took, from the first message to the last one sent.
         commits: How long commits took.
     """
 
     def __init__(self) -> None:
-        self.received: Counter[bytes] = Counter()
         self.sent: Counter[bytes] = Counter()
         self.turns = Histogram()
         self.commits = Histogram()
@@ -108,7 +107,7 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
         "schedules": router.schedules.summary(),
         "each_schedule": _schedules(router),
         "store": router.store.info(),
-        "received": {command.decode(): count for command, count in meter.received.items()},
+        "received": {command.decode(): count for command, count in router.understood.items()},
         "sent": {command.decode(): count for command, count in meter.sent.items()},
         "spent_s": dict(router.spent_s),
         "turns": meter.turns.plain(),

@@ -9,7 +9,6 @@ knows that there are two. Source: `docs/protocol.md`, section 2.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -58,18 +57,14 @@ class Payload(msgspec.Struct):
 
 
 _payload_decoder = msgspec.json.Decoder(tuple[str, Payload])
+_value_decoder = msgspec.json.Decoder()
 _queues_decoder = msgspec.json.Decoder(list[tuple[int, str]])
 
 
 def encode(command: bytes, message_id: str, *frames: str | bytes) -> list[bytes]:
     """The frames of one message, without the identity that a ROUTER socket puts in front."""
-    return [
-        b"",
-        VERSION,
-        command,
-        message_id.encode(),
-        *(f.encode() if isinstance(f, str) else f for f in frames),
-    ]
+    body = [frame.encode() if isinstance(frame, str) else frame for frame in frames]
+    return [b"", VERSION, command, message_id.encode(), *body]
 
 
 def text(frame: bytes) -> str:
@@ -82,15 +77,6 @@ def text(frame: bytes) -> str:
         return frame.decode()
     except UnicodeDecodeError as error:
         raise InvalidMessageError(f"a frame is not UTF-8 text: {frame[:40]!r}") from error
-
-
-def ids_of_requests(received: Iterable[tuple[str, list[bytes]]]) -> list[str]:
-    """The ids of the jobs in these messages, each with its socket and its sender's identity in front."""
-    return [
-        frames[4].decode(errors="replace")
-        for _, frames in received
-        if len(frames) > 4 and frames[2] == VERSION and frames[3] == b"REQUEST"
-    ]
 
 
 @lru_cache(maxsize=1024)
@@ -264,12 +250,20 @@ def parse_reply(frames: list[bytes]) -> tuple[str, Any]:
     if len(frames) < 2:
         raise InvalidMessageError(f"REPLY has {len(frames)} frames after its id, expected value and original id")
     try:
-        value = json.loads(frames[0])
-    except (ValueError, RecursionError) as error:
-        raise InvalidMessageError(f"the value of a REPLY is not JSON: {error}") from error
+        value = v2.decoded(_value_decoder, frames[0])
+    except msgspec.MsgspecError:
+        value = _python_json(frames[0])
     if isinstance(value, dict) and "value" in value:
         value = value["value"]
     return text(frames[1]), value
+
+
+def _python_json(frame: bytes) -> Any:
+    """What Python writes as JSON and nobody else does, which is what a 2020 manager sends: NaN, and then some."""
+    try:
+        return json.loads(frame)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessageError(f"the value of a REPLY is not JSON: {error}") from error
 
 
 def format_value(value: Any) -> bytes:
