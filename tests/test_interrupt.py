@@ -17,7 +17,7 @@ import pytest
 from eventmq.protocol import calls, v2
 from eventmq.workers import interrupt
 from eventmq.workers.board import Board
-from eventmq.workers.execute import Ending, Executor
+from eventmq.workers.execute import Executor
 from eventmq.workers.interrupt import Interrupter
 from eventmq.workers.resolve import Resolver, Target
 
@@ -46,7 +46,7 @@ class Worker:
             self.at_once()
             time.sleep(TICK_S)
 
-    def run(self, function: Callable[..., Any], *args: Any, soft_timeout_s: float | None = None) -> Ending:
+    def run(self, function: Callable[..., Any], *args: Any, soft_timeout_s: float | None = None) -> v2.Outcome:
         self.lease += 1
         self.resolver.known["f"] = Target(function)
         options = v2.pack_options(v2.Options(soft_timeout_s=soft_timeout_s))

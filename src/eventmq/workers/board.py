@@ -40,9 +40,8 @@ class Board:
         view = memoryview(self._map)
         self._words = view[:_HEADER_BYTES].cast("Q")
         self._times = view[:_HEADER_BYTES].cast("d")
-        self._used = 0
-        self._sent = 0
-        self._sent_count = 0
+        self._used = self._count = 0
+        self._sent = self._sent_count = 0
 
     @staticmethod
     def create() -> int:
@@ -62,22 +61,19 @@ class Board:
         self._words[0] = lease
         self._times[1] = now
 
-    def end(self, outcome: bytes) -> None:
-        """The job that ran has ended with this outcome, encoded."""
-        start = _HEADER_BYTES + self._used
-        self._used += len(outcome)
-        self._map[start : _HEADER_BYTES + self._used] = outcome
-        self._words[2] = ((self._words[2] >> 32) + 1) << 32 | self._used
+    def end(self, outcome: bytes) -> int:
+        """The job that ran has ended with this outcome, encoded. Returns how many bytes of outcomes there are now."""
+        start = self._used
+        self._used = used = start + len(outcome)
+        self._count += 1
+        self._map[_HEADER_BYTES + start : _HEADER_BYTES + used] = outcome
+        self._words[2] = self._count << 32 | used
         self._times[1] = 0.0
+        return used
 
     def room_for(self, size: int) -> bool:
         """Whether an outcome of `size` bytes fits."""
         return _HEADER_BYTES + self._used + size <= BOARD_BYTES
-
-    @property
-    def used(self) -> int:
-        """Bytes of outcomes on the board."""
-        return self._used
 
     def unsent(self) -> bytes | None:
         """A `done` message of the outcomes that no such message has carried yet. Callers hold one lock."""
@@ -93,7 +89,7 @@ class Board:
     def clear(self) -> None:
         """Forget the outcomes, all of which are sent. Only for the thread that runs jobs, under the same lock."""
         self._words[2] = 0
-        self._used = self._sent = self._sent_count = 0
+        self._used = self._count = self._sent = self._sent_count = 0
 
     # ---- either side ----------------------------------------------------------------------------
 

@@ -104,21 +104,19 @@ class Worker:
             board.begin(job.lease, now)
             if self._parked:
                 self._wake.set()
-            state, value, failure, delay_s = run(job)
+            outcome = run(job)
             if self._forked:
-                end_forked(failure)
+                end_forked(outcome.failure)
             ended = time.monotonic()
-            self._post(v2.pack(v2.Outcome(job.id, job.lease, state, value, failure, ended - now, delay_s)))
+            outcome.run_s = ended - now
+            packed = v2.pack(outcome)
+            if len(packed) > FLUSH_BYTES and not board.room_for(len(packed)):  # any smaller one has room
+                self._flush()
             now = ended
-            if now - self._flushed >= FLUSH_S or board.used >= FLUSH_BYTES:
+            if board.end(packed) >= FLUSH_BYTES or now - self._flushed >= FLUSH_S:
                 self._flush()
                 self._look_up()
                 now = time.monotonic()
-
-    def _post(self, outcome: bytes) -> None:
-        if not self._board.room_for(len(outcome)):
-            self._flush()
-        self._board.end(outcome)
 
     def _flush(self) -> None:
         with self._sending:

@@ -16,13 +16,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import CoroutineType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventmq import limits
 from eventmq.client.retry import Retry
 from eventmq.errors import SoftTimeout
 from eventmq.protocol import arguments, calls, v2
-from eventmq.protocol.v2 import Failure
+from eventmq.protocol.v2 import Failure, Outcome
 from eventmq.workers import context, interrupt
 from eventmq.workers.interrupt import Driven, Interrupter, call
 from eventmq.workers.resolve import JobLookupError, Resolver
@@ -30,15 +30,6 @@ from eventmq.workers.resolve import JobLookupError, Resolver
 log = logging.getLogger("eventmq.worker")
 
 Hook = Callable[[], Any] | None
-
-
-class Ending(NamedTuple):
-    """What became of a job: the fields of the same names of `v2.Outcome`."""
-
-    state: str
-    value: bytes = b""
-    failure: Failure | None = None
-    delay_s: float | None = None
 
 
 class Executor:
@@ -60,8 +51,8 @@ class Executor:
         self._runner: asyncio.Runner | None = None
         self.interrupter: Interrupter | None = None
 
-    def run(self, job: v2.Job) -> Ending:
-        """Run one job."""
+    def run(self, job: v2.Job) -> Outcome:
+        """Run one job. How long it took is for the caller to say."""
         context.running.set(job)
         if self.interrupter is not None:
             self.interrupter.job = job
@@ -77,15 +68,15 @@ class Executor:
             value = call(target.function, args, kwargs)
             if type(value) is CoroutineType:
                 value = self._await(value)
-            return _encode(value, job.name)
+            return _succeeded(job, value)
         except JobLookupError as error:
-            return Ending("failed", b"", Failure(error.type, str(error)))
+            return _outcome(job, "failed", Failure(error.type, str(error)))
         except Retry as error:
-            return Ending("retry", b"", failure_of(error), error.delay_s)
+            return _outcome(job, "retry", failure_of(error), error.delay_s)
         except SoftTimeout as error:
-            return Ending("timeout", b"", failure_of(error))
+            return _outcome(job, "timeout", failure_of(error))
         except BaseException as error:
-            return Ending("failed", b"", failure_of(error))
+            return _outcome(job, "failed", failure_of(error))
         finally:
             if self._exit is not None:
                 self._leave(self._exit)
@@ -115,19 +106,24 @@ class Executor:
             log.exception("job_exit_func raised; the job's outcome stands")
 
 
-def _encode(value: Any, name: str) -> Ending:
+def _succeeded(job: v2.Job, value: Any) -> Outcome:
+    """It returned a value; it has failed nevertheless if that cannot be sent."""
     try:
         encoded = v2.pack(value)
     except arguments.UNSENDABLE as error:
-        text = f"{name} returned a {type(value).__name__} that cannot be sent back: {error}; return plain data"
-        return Ending("failed", b"", Failure("eventmq.InvalidResult", text))
+        text = f"{job.name} returned a {type(value).__name__} that cannot be sent back: {error}; return plain data"
+        return _outcome(job, "failed", Failure("eventmq.InvalidResult", text))
     if len(encoded) > limits.VALUE_BYTES_MAX:
         text = (
-            f"{name} returned {len(encoded)} bytes, the limit is {limits.VALUE_BYTES_MAX}; "
+            f"{job.name} returned {len(encoded)} bytes, the limit is {limits.VALUE_BYTES_MAX}; "
             f"store it elsewhere and return where it is"
         )
-        return Ending("failed", b"", Failure("eventmq.InvalidResult", text))
-    return Ending("succeeded", encoded)
+        return _outcome(job, "failed", Failure("eventmq.InvalidResult", text))
+    return Outcome(job.id, job.lease, "succeeded", encoded)
+
+
+def _outcome(job: v2.Job, state: str, failure: Failure, delay_s: float | None = None) -> Outcome:
+    return Outcome(job.id, job.lease, state, b"", failure, 0.0, delay_s)
 
 
 _OWN_FILES = (__file__, interrupt.__file__, asyncio.runners.__file__, asyncio.base_events.__file__)
