@@ -28,16 +28,21 @@ def messages_of(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.J
     if job.default.id is not None:
         raise InvalidJob(f"{job.name}: one id cannot be that of many jobs; leave `id` out for map")
     name, options, signature = job.name, job.default, job.signature
-    messages: list[v2.Job] = []
+    payloads: list[bytes] = []
+    keys: list[str] = []
     try:
         for args in calls:
             if not isinstance(args, (tuple, list)):
                 raise InvalidJob(f"{name} got {args!r}, expected a tuple of its positional arguments")
             signature.check(args, {})
-            messages.append(_made(name, options, args, {}, signature))
+            payload = _payload(name, options, args, {}, signature)
+            keys.append(_key(name, options, args, {}, signature) if options.template else "")
+            payloads.append(payload)
     except InvalidJob as error:
-        raise InvalidJob(f"call {len(messages)}: {error}") from None
-    return messages
+        raise InvalidJob(f"call {len(payloads)}: {error}") from None
+    queue, priority, packed = options.queue, options.priority, options.packed
+    each = zip(ids.new_ids(len(payloads)), payloads, keys, strict=True)
+    return [v2.Job(id, queue, name, payload, priority, packed, key) for id, payload, key in each]
 
 
 def named(
@@ -56,6 +61,15 @@ def named(
 def _made(
     name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None = None
 ) -> v2.Job:
+    payload = _payload(name, options, args, kwargs, signature)
+    unique = _key(name, options, args, kwargs, signature) if options.template else ""
+    id = options.id or ids.new_id()
+    return v2.Job(id, options.queue, name, payload, options.priority, options.packed, unique)
+
+
+def _payload(
+    name: str, options: JobOptions, args: Sequence[Any], kwargs: dict[str, Any], signature: Signature | None
+) -> bytes:
     try:
         payload = pack_call(args, kwargs, options.class_args, options.class_kwargs)
     except UNSENDABLE as error:
@@ -66,9 +80,7 @@ def _made(
             f"{name}: the arguments have {len(payload):,} bytes, the limit is {PAYLOAD_BYTES_MAX:,}; "
             "store the data elsewhere and send where it is"
         )
-    unique = _key(name, options, args, kwargs, signature) if options.template else ""
-    id = options.id or ids.new_id()
-    return v2.Job(id, options.queue, name, payload, options.priority, options.packed, unique)
+    return payload
 
 
 def _key(

@@ -85,7 +85,7 @@ def _send(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions
         return [JobHandle.ended(local.run(message, job), job) for message in messages]
     with tracing.sending(messages, client.broker_addr):
         existing = client.submit(messages, options.block_for_s)
-    return [JobHandle.of(message, job, client, existing) for message in messages]
+    return JobHandle.of(messages, job, client, existing)
 
 
 async def _asend(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
@@ -95,4 +95,4 @@ async def _asend(messages: list[v2.Job], job: Job[Any, Any] | None, options: Job
         return [JobHandle.ended(await local.arun(message, job), job) for message in messages]
     with tracing.sending(messages, client.broker_addr):
         existing = await client.asubmit(messages, options.block_for_s)
-    return [JobHandle.of(message, job, client, existing) for message in messages]
+    return JobHandle.of(messages, job, client, existing)

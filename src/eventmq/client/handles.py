@@ -74,11 +74,16 @@ class JobHandle(str, Generic[R]):
         return handle
 
     @classmethod
-    def of(cls, message: v2.Job, job: Job[Any, R] | None, client: Client, existing: dict[str, str]) -> JobHandle[R]:
-        """The handle for a call whose job was handed in; `existing` is what `Client.submit` returned."""
-        handle = cls(existing.get(message.id, message.id), job, client)
-        handle.created = message.id not in existing
-        return handle
+    def of(
+        cls, messages: list[v2.Job], job: Job[Any, R] | None, client: Client, existing: dict[str, str]
+    ) -> list[JobHandle[R]]:
+        """The handles for calls whose jobs were handed in; `existing` is what `Client.submit` returned."""
+        if not existing:
+            return [cls(message.id, job, client) for message in messages]
+        handles = [cls(existing.get(message.id, message.id), job, client) for message in messages]
+        for handle, message in zip(handles, messages, strict=True):
+            handle.created = message.id not in existing
+        return handles
 
     @classmethod
     def ended(cls, result: v2.Result, job: Job[Any, R] | None) -> JobHandle[R]:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from random import Random, SystemRandom
 
 STEP_BITS = 31
@@ -42,6 +42,12 @@ class Ids:
         # next() on a count is one step of the interpreter: no lock is needed.
         return f"{next(self._numbers):032x}"
 
+    def many(self, count: int) -> list[str]:
+        """So many, which say the same millisecond: half the price."""
+        if self._wall_ns() >= self._until_ns:
+            self._next_millisecond()
+        return [f"{number:032x}" for number in islice(self._numbers, count)]
+
     def _next_millisecond(self) -> None:
         with self._lock:
             time_ms = self._wall_ns() // 1_000_000
@@ -54,12 +60,16 @@ class Ids:
 
 
 def _seed() -> None:
-    global new_id
-    new_id = Ids(time.time_ns, SystemRandom().getrandbits(128)).new
+    global new_id, new_ids
+    source = Ids(time.time_ns, SystemRandom().getrandbits(128))
+    new_id, new_ids = source.new, source.many
 
 
 new_id: Callable[[], str]
 """A new id. To be looked up here at each use, `ids.new_id()`: a fork replaces it."""
+
+new_ids: Callable[[int], list[str]]
+"""So many at once; the same."""
 
 _seed()
 os.register_at_fork(after_in_child=_seed)
