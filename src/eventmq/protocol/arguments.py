@@ -35,7 +35,6 @@ _UNCHANGED: dict[Any, tuple[type, ...]] = {
     NoneType: (NoneType,),
 }
 
-
 TYPES_MAX = 100
 """Combinations of argument types remembered for one function."""
 
@@ -53,10 +52,9 @@ class Slot:
     def __init__(self, name: str, annotation: Any) -> None:
         self.name = name
         self.type = annotation
-        members = typing.get_args(annotation) if isinstance(annotation, UnionType) else ()
-        if typing.get_origin(annotation) is typing.Union:
-            members = typing.get_args(annotation)
-        self.unchanged = frozenset(t for member in members or (annotation,) for t in _unchanged(member))
+        is_union = isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union
+        members = typing.get_args(annotation) if is_union else (annotation,)
+        self.unchanged = frozenset(t for member in members for t in _unchanged(member))
 
     def convert(self, value: Any) -> Any:
         """The value, brought by msgpack, as the annotation wants it.
@@ -94,26 +92,15 @@ class Signature:
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._name = fn.__qualname__
-        parameters = list(inspect.signature(fn).parameters.values())
-        if is_method(fn):
-            parameters = parameters[1:]
+        parameters = list(inspect.signature(fn).parameters.values())[is_method(fn) :]
         self._signature = inspect.Signature(parameters)
         slots = {p.name: _slot(fn, p.name, f"argument {p.name!r}", p.default) for p in parameters}
-        kinds = {p.name: p.kind for p in parameters}
-        self.names = [
-            name
-            for name, kind in kinds.items()
-            if kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        ]
+        self.names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._positional = [slots[name] for name in self.names]
-        stars = {kind: slots[name] for name, kind in kinds.items()}
+        self._named = {p.name: slots[p.name] for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        stars = {p.kind: slots[p.name] for p in parameters}
         self._rest = stars.get(inspect.Parameter.VAR_POSITIONAL)
         self._others = stars.get(inspect.Parameter.VAR_KEYWORD)
-        self._named = {
-            name: slots[name]
-            for name, kind in kinds.items()
-            if kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        }
         self._unchanged: set[tuple[type, ...]] = set()
         self._returned = _slot(fn, "return", "the returned value")
 
