@@ -105,23 +105,11 @@ class JobHandle(str, Generic[R]):
             JobError: It was cancelled (`JobCancelled`), has expired (`JobExpired`), is lost (`JobLost`), or is not
                 known (`JobNotFound`).
         """
-        if self._result is None:
-            time_s = _seconds("timeout", timeout)
-            self._result = self._asked.results([self], time_s).get(self)
-            if self._result is None:
-                raise TimeoutError(_late(self, time_s, _why(self._asked, self)))
-        value: R = _value(self._result, self._job)
-        return value
+        return JobHandles([self]).results(timeout)[0]
 
     async def aresult(self, timeout: Timeout = RESULT_TIMEOUT_S) -> R:
         """`result` for asyncio."""
-        if self._result is None:
-            time_s = _seconds("timeout", timeout)
-            self._result = (await self._asked.aresults([self], time_s)).get(self)
-            if self._result is None:
-                raise TimeoutError(_late(self, time_s, await _awhy(self._asked, self)))
-        value: R = _value(self._result, self._job)
-        return value
+        return (await JobHandles([self]).aresults(timeout))[0]
 
     @property
     def status(self) -> str:
@@ -210,7 +198,7 @@ class JobHandles(list[JobHandle[R]]):
             late = self._fill(client.results(ids, time_s))
             if late is not None:
                 raise TimeoutError(self._late(late, time_s, _why(client, late)))
-        return [handle.result() for handle in self]
+        return self._values()
 
     async def aresults(self, timeout: Timeout = RESULT_TIMEOUT_S) -> list[R]:
         """`results` for asyncio."""
@@ -219,7 +207,10 @@ class JobHandles(list[JobHandle[R]]):
             late = self._fill(await client.aresults(ids, time_s))
             if late is not None:
                 raise TimeoutError(self._late(late, time_s, await _awhy(client, late)))
-        return [handle.result() for handle in self]
+        return self._values()
+
+    def _values(self) -> list[R]:
+        return [_value(handle._result, handle._job) for handle in self]
 
     def _missing(self) -> dict[Client, list[str]]:
         missing: dict[Client, list[str]] = {}
@@ -238,19 +229,22 @@ class JobHandles(list[JobHandle[R]]):
         return late
 
     def _late(self, first: JobHandle[R], time_s: float, why: str) -> str:
+        name = f" ({first._job.name})" if first._job is not None else ""
+        text = f"job {first}{name} has not ended after {time_s:g} s: {why}"
         count = sum(handle._result is None for handle in self)
-        return f"{count} of {len(self)} jobs have not ended; the first: {_late(first, time_s, why)}"
+        return text if len(self) == 1 else f"{count} of {len(self)} jobs have not ended; the first: {text}"
 
 
 # ---- outcomes ----------------------------------------------------------------------------------------
 
 
-def _value(result: v2.Result, job: Job[Any, Any] | None) -> Any:
+def _value(result: v2.Result | None, job: Job[Any, Any] | None) -> Any:
     """What the job returned.
 
     Raises:
         JobError: It returned nothing.
     """
+    assert result is not None
     if result.state != "succeeded":
         raise _error(result)
     value = v2.unpack(result.value) if result.value else None
@@ -302,8 +296,3 @@ def _how_far(answer: dict[str, Any] | None) -> str:
     if answer["state"] == "running":
         return f"it runs at {answer['worker']}, attempt {answer['attempt']}"
     return f"it is {answer['state']}"
-
-
-def _late(handle: JobHandle[Any], time_s: float, why: str) -> str:
-    name = f" ({handle._job.name})" if handle._job is not None else ""
-    return f"job {handle}{name} has not ended after {time_s:g} s: {why}"
