@@ -15,25 +15,27 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-HELP: dict[str, Any] = {
-    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    "epilog": "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
-}
-"""What every verb has."""
-
-
 OTHER_NAMES = {"get": "show", "retry": "requeue", "delete": "purge", "run-now": "run"}
 """Verbs that people know from elsewhere, or from an earlier release."""
 
 
-def verb(function: Callable[..., int]) -> click.Command:
-    """A verb of its own, in no group."""
-    made: click.Command = click.command(**HELP)(function)
-    return made
+class Verb(click.Command):
+    """Has what every verb has: `-h`, and the exit codes below its help."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+        context = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        super().__init__(*args, **{"context_settings": context, "epilog": f"Exit codes: {codes}."} | given)
 
 
-class InOrder(click.Group):
-    """Lists its verbs in the order in which a user meets them."""
+verb = click.command(cls=Verb)
+"""Makes a verb that is in no group."""
+
+
+class InOrder(Verb, click.Group):
+    """A group of verbs, which lists them in the order in which a user meets them."""
+
+    command_class = Verb
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

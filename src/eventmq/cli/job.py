@@ -19,7 +19,7 @@ from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
 from eventmq.cli.ending import FAILED, NOT_FOUND, OK, Mistake
 from eventmq.cli.enqueue import json_as
-from eventmq.cli.flags import HELP, InOrder, options
+from eventmq.cli.flags import InOrder, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
 from eventmq.client.acts import KINDS, Kind
 from eventmq.client.admin import Admin
@@ -51,7 +51,7 @@ yes = options(
 )
 words = click.argument("words", nargs=-1, metavar="[WORD]...", shell_complete=completion.words)
 
-verbs = InOrder(**HELP)
+verbs = InOrder()
 
 
 def _state(states: Sequence[str], help: str) -> Callable[[Any], Any]:
@@ -61,7 +61,7 @@ def _state(states: Sequence[str], help: str) -> Callable[[Any], Any]:
 # ---- one by one -------------------------------------------------------------------------------------------
 
 
-@verbs.command("list", **HELP)
+@verbs.command("list")
 @words
 @_state(STATES, "Jobs in this state only; may be given several times.")
 @filters
@@ -97,7 +97,7 @@ def _row(job: ListedJob) -> tuple[Any, ...]:
     return (*start, Moment(since), job["error"] or "")
 
 
-@verbs.command(**HELP)
+@verbs.command
 @click.argument("id")
 @shows
 def show(admin: Admin, id: str) -> Told:
@@ -113,7 +113,7 @@ def show(admin: Admin, id: str) -> Told:
     return Told(told, facts("Job", facts_of), failure.get("traceback", ""))
 
 
-@verbs.command(**HELP)
+@verbs.command
 @click.argument("id")
 @shows
 def why(admin: Admin, id: str) -> Told:
@@ -127,7 +127,7 @@ def why(admin: Admin, id: str) -> Told:
     return Told(told, text=told["text"], code=NOT_FOUND if told["state"] == "unknown" else OK)
 
 
-@verbs.command(**HELP)
+@verbs.command
 @click.argument("id")
 @click.option("--args", metavar="JSON", help="Positional arguments instead of its own, as a list.")
 @click.option("--kwargs", metavar="JSON", help="Named arguments instead of its own, as an object.")
@@ -156,7 +156,7 @@ def _acts(do: str) -> Callable[[Callable[..., Told]], Callable[..., int]]:
     return lambda question: flags(asks(question))
 
 
-@verbs.command(**HELP)
+@verbs.command
 @_acts("requeue")
 def requeue(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Let jobs that died, were lost or expired wait again: those with these ids, or all for which all words hold.
@@ -173,7 +173,7 @@ def requeue(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flag
     return act(admin, "requeue", words, flags, yes, dry_run)
 
 
-@verbs.command(**HELP)
+@verbs.command
 @_acts("purge")
 def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Forget jobs that have ended, for good: those with these ids, or all for which all words hold.
@@ -186,7 +186,7 @@ def purge(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags:
     return act(admin, "purge", words, flags, yes, dry_run)
 
 
-@verbs.command(**HELP)
+@verbs.command
 @_acts("cancel")
 def cancel(admin: Admin, words: Sequence[str], yes: bool, dry_run: bool, **flags: Any) -> Told:
     """Call off jobs with these ids, or all for which all words hold: what waits does not run, what runs is stopped.

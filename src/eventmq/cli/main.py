@@ -15,7 +15,6 @@ import click
 from eventmq import __version__
 from eventmq.cli.ending import end
 from eventmq.cli.flags import (
-    HELP,
     Elsewhere,
     InOrder,
     asking,
@@ -33,7 +32,7 @@ from eventmq.cli.flags import (
 # ---- the processes -------------------------------------------------------------------------------------
 
 
-@click.group(cls=InOrder, **HELP)
+@click.group(cls=InOrder)
 @click.version_option(__version__, prog_name="eventmq", message="%(prog)s %(version)s")
 def eventmq() -> None:
     """Background jobs for Python with nothing else to run.
@@ -49,7 +48,7 @@ def _serve(component: str, config: str | None, **flags: Any) -> int:
     return run(component, settings)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @options(config, listening, store, durability, log_level)
 def router(config: str | None, **flags: Any) -> int:
     """Run a Router: it keeps jobs and hands them to job managers.
@@ -62,7 +61,7 @@ def router(config: str | None, **flags: Any) -> int:
     return _serve("router", config, **flags)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @options(
     config,
@@ -83,7 +82,7 @@ def jobmanager(config: str | None, modules: tuple[str, ...], **flags: Any) -> in
     return _serve("jobmanager", config, modules=",".join(modules) or None, **flags)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @options(
     config,
     click.option("-B", "--broker-addr", "scheduler_addr", metavar="ADDR", help="The Router's frontend address."),
@@ -99,7 +98,7 @@ def scheduler(config: str | None, **flags: Any) -> int:
     return _serve("scheduler", config, **flags)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @options(
     config,
     click.option("-a", "--addr", "administrative_addr", metavar="ADDR", help="The Router's administrative address."),
@@ -116,7 +115,7 @@ def web(config: str | None, **flags: Any) -> int:
     return _serve("web", config, **flags)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @options(
     config,
@@ -144,7 +143,7 @@ def up(config: str | None, modules: tuple[str, ...], free_ports: bool, **flags: 
     return up(router, manager, web, free_ports)
 
 
-@eventmq.command(**HELP)
+@eventmq.command
 @click.option("-J", "--jobs", "workers", type=click.IntRange(1, 64), help="Worker processes. Default: one per core.")
 def demo(workers: int | None) -> int:
     """Count Python's standard library with a system of its own.
@@ -189,7 +188,7 @@ for _name, (_place, _help) in {
 # ---- emq-cli -----------------------------------------------------------------------------------------------
 
 
-@click.group(cls=InOrder, **HELP, invoke_without_command=True)
+@click.group(cls=InOrder, invoke_without_command=True)
 @click.version_option(__version__, prog_name="emq-cli", message="%(prog)s %(version)s")
 @asking
 @click.pass_context

@@ -9,16 +9,16 @@ import click
 
 from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
-from eventmq.cli.flags import HELP, InOrder
+from eventmq.cli.flags import InOrder
 from eventmq.cli.tables import Table, Told, facts, some, span
 from eventmq.client.admin import NO_MANAGER, Admin
 from eventmq.errors import NotFound
 
-verbs = InOrder(**HELP)
+verbs = InOrder()
 named = click.argument("name", metavar="NAME", shell_complete=completion.managers)
 
 
-@verbs.command("list", **HELP)
+@verbs.command("list")
 @shows
 def list_(admin: Admin) -> Told:
     """List the job managers that are connected: what they serve, run, and have free.
@@ -32,7 +32,7 @@ def list_(admin: Admin) -> Told:
     return Told(told, table(told))
 
 
-@verbs.command(**HELP)
+@verbs.command
 @named
 @shows
 def show(admin: Admin, name: str) -> Told:
@@ -47,7 +47,7 @@ def show(admin: Admin, name: str) -> Told:
     return Told(told, facts("Job manager", {**told, **told["about"]}))
 
 
-@verbs.command(**HELP)
+@verbs.command
 @named
 @asks
 def drain(admin: Admin, name: str) -> Told:

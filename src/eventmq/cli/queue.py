@@ -11,17 +11,17 @@ from eventmq import values
 from eventmq.cli import completion
 from eventmq.cli.ask import asks, said_about, shows
 from eventmq.cli.ending import Mistake
-from eventmq.cli.flags import HELP, InOrder
+from eventmq.cli.flags import InOrder
 from eventmq.cli.job import act, yes
 from eventmq.cli.tables import Table, Told, facts, some, span
 from eventmq.client.admin import Admin
 
-verbs = InOrder(**HELP)
+verbs = InOrder()
 NUMBERS = ("waiting", "delayed", "running", "processed", "managers", "free_slots")
 named = click.argument("name", metavar="QUEUE", shell_complete=completion.queues)
 
 
-@verbs.command("list", **HELP)
+@verbs.command("list")
 @shows
 def list_(admin: Admin) -> Told:
     """List the queues: what waits, runs, and is served, and what was said about them.
@@ -41,7 +41,7 @@ def _row(name: str, queue: Mapping[str, Any]) -> tuple[Any, ...]:
     return (name, *(queue[number] for number in NUMBERS), oldest, said_about(queue))
 
 
-@verbs.command(**HELP)
+@verbs.command
 @named
 @shows
 def show(admin: Admin, name: str) -> Told:
@@ -55,7 +55,7 @@ def show(admin: Admin, name: str) -> Told:
 
 
 def _say(verb: str, say: Callable[[Admin, str], Mapping[str, Any]], help: str) -> None:
-    @verbs.command(verb, help=f"{help}\n\n\b\neventmq queue {verb} email", **HELP)
+    @verbs.command(verb, help=f"{help}\n\n\b\neventmq queue {verb} email")
     @named
     @asks
     def tell(admin: Admin, name: str) -> Told:
@@ -67,7 +67,7 @@ _say("resume", Admin.resume, "End the pausing and the draining of a queue.")
 _say("drain", Admin.drain, "Accept nothing new in a queue until it is resumed; what it has is handed out.")
 
 
-@verbs.command(**HELP)
+@verbs.command
 @named
 @yes
 @asks
@@ -82,7 +82,7 @@ def purge(admin: Admin, name: str, yes: bool, dry_run: bool) -> Told:
     return act(admin, "cancel", (), {"queue": name}, yes, dry_run)
 
 
-@verbs.command(**HELP)
+@verbs.command
 @named
 @click.argument("jobs", metavar="JOBS|default")
 @asks

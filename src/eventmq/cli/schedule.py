@@ -13,18 +13,18 @@ from eventmq.cli import completion
 from eventmq.cli.ask import asks, shows
 from eventmq.cli.ending import Mistake
 from eventmq.cli.enqueue import json_as, sending
-from eventmq.cli.flags import HELP, InOrder, config, frontend, options, output
+from eventmq.cli.flags import InOrder, config, frontend, options, output
 from eventmq.cli.tables import Moment, Table, Told, tell
 from eventmq.client.admin import Admin
 from eventmq.errors import InvalidSchedule
 from eventmq.schedules.due import coming
 from eventmq.schedules.rule import MISFIRES, OVERLAPS, Rule, words
 
-verbs = InOrder(**HELP)
+verbs = InOrder()
 named = click.argument("id", shell_complete=completion.schedules)
 
 
-@verbs.command("list", **HELP)
+@verbs.command("list")
 @shows
 def list_(admin: Admin) -> Told:
     """List the schedules: when each runs next, when it ran last, and what came of that.
@@ -49,7 +49,7 @@ def _row(told: Mapping[str, Any]) -> tuple[Any, ...]:
     return (told["id"], told["words"], told["name"], due, *ran, state)
 
 
-@verbs.command(**HELP)
+@verbs.command
 @click.argument("target", metavar="CALL")
 @click.option("--every", "interval_secs", metavar="SPAN", help="At once, then this often: 90, 5m, 1h30m.")
 @click.option("--cron", metavar="EXPRESSION", help="Five or six fields, or @hourly and its kin.")
@@ -84,7 +84,7 @@ def add(config: str | None, scheduler_addr: str | None, form: str, target: str, 
 
 
 def _act(verb: str, done: str, help: str) -> None:
-    @verbs.command(verb, help=f"{help}\n\n\b\neventmq schedule {verb} daily", **HELP)
+    @verbs.command(verb, help=f"{help}\n\n\b\neventmq schedule {verb} daily")
     @named
     @asks
     def act(admin: Admin, id: str) -> Told:
@@ -97,7 +97,7 @@ _act("resume", "runs again", "Let a schedule run again, from now on.")
 _act("run", "runs now", "Run a schedule once, now, beside its times.")
 
 
-@verbs.command("next", **HELP)
+@verbs.command("next")
 @named
 @click.argument("count", type=click.IntRange(1, 1_000), default=10)
 @shows

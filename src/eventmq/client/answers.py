@@ -102,28 +102,10 @@ class Count(NamedTuple):
     newest: int
 
 
-class Event(TypedDict, total=False):
-    """Something that has happened. `event` is a word out of the table in `docs/protocol.md`, 3.4, which says what else
-    is told of it; `n` counts them, `at` is a wall time."""
-
-    n: int
-    at: float
-    event: str
-    id: str
-    queue: str
-    name: str
-    worker: str
-    attempt: int
-    error: str
-    run_s: float
-    manager: str
-    jobs: int
-    schedule: str
-
-
 class EventsPage(NamedTuple):
-    """Some events, in order. `next` is where to go on; `missed` of those since the page before are not told."""
+    """Some events, in order; what each tells says the table in `docs/protocol.md`, 3.4: `n` counts them, `at` is a wall
+    time. `next` is where to go on; `missed` of those since the page before are not told."""
 
-    events: list[Event]
+    events: list[dict[str, Any]]
     next: int
     missed: int
