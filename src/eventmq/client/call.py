@@ -49,12 +49,12 @@ def named(
     where: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, given: Given
 ) -> tuple[v2.Job, Job[Any, Any] | None, JobOptions]:
     if not isinstance(target, str):
-        job: Job[Any, Any] = target if isinstance(target, Job) else Job(target, JobOptions())
+        job: Job[Any, Any] = target if isinstance(target, Job) else Job(target, JobOptions({}))
         job = job.options(**given)
         return message_of(job, tuple(args), dict(kwargs or {})), job, job.default
     if not _NAME.fullmatch(target) or len(target) > NAME_CHARS_MAX:
         raise InvalidJob(f"{target!r} names no job, expected module.function or module:Class.method")
-    options = JobOptions().changed(where, given)
+    options = JobOptions({}).changed(where, given)
     return _made(target, options, tuple(args), dict(kwargs or {})), None, options
 
 

@@ -96,7 +96,7 @@ class Job(Generic[P, R]):
         return Signature(self.fn)
 
     def options(self, **given: Unpack[Given]) -> Self:
-        """The same job, enqueued otherwise: `send.options(queue="slow").delay(…)`. See `JobOptions`.
+        """The same job, enqueued otherwise: `send.options(queue="slow").delay(…)`. See `Given`.
 
         Raises:
             InvalidJob: A `TypeError`: an unknown option, or a value that cannot be.
@@ -201,14 +201,14 @@ def job(
             long as job managers with this module say so.
         given: Options for all its jobs: `queue`, `priority`, `timeout`, `soft_timeout`, `result_ttl`, `crash_limit`,
             `retries`, `expires`, `redeliver`, `on_partition`, `unique`, `unique_scope`, `unique_for`, `on_conflict`,
-            `debounce`, `block_for`; see `JobOptions`.
+            `debounce`, `block_for`; see `Common`.
 
     Raises:
         InvalidJob: A `TypeError`: an option that cannot be, a key that names no argument, or a function that no worker
             could find, as a lambda or a function in a function.
         InvalidSchedule: A `ValueError`: a schedule for what cannot be called without arguments.
     """
-    decorator = Decorator(JobOptions().changed("@job", given, Common), name, schedule)
+    decorator = Decorator(JobOptions({}).changed("@job", given, Common), name, schedule)
     return decorator if fn is None else decorator(fn)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict, get_args
 
@@ -22,6 +21,7 @@ from eventmq.values import Duration
 Scope = Literal["waiting", "running"]
 OnConflict = Literal["existing", "replace", "raise"]
 OnPartition = Literal["finish", "stop"]
+CHOICES = {"unique_scope": Scope, "on_conflict": OnConflict, "on_partition": OnPartition}
 
 QUEUE = "default"
 PRIORITY_MAX = 100
@@ -33,39 +33,9 @@ LATER_MAX_S = 100 * 366 * 86_400.0
 
 
 class Common(TypedDict, total=False):
-    """What may be given wherever options are written: to `@job(…)`, `.options(…)` and `defer_job(…)`."""
+    """What may be given wherever options are written: to `@job(…)`, `.options(…)` and `defer_job(…)`.
 
-    queue: str
-    priority: int
-    timeout: Duration | None
-    soft_timeout: Duration | None
-    result_ttl: Duration | None
-    crash_limit: int | None
-    retries: int | Retry | None
-    expires: Duration | None
-    redeliver: bool | None
-    on_partition: OnPartition | None
-    unique: Template | None
-    unique_scope: Scope | None
-    unique_for: Duration | None
-    on_conflict: OnConflict | None
-    debounce: Duration | None
-    block_for: Duration | None
-
-
-class Given(Common, total=False):
-    """What may be given for the jobs of one call: to `.options(…)` and `defer_job(…)`."""
-
-    countdown: Duration | None
-    eta: datetime | None
-    id: str | None
-    class_args: Sequence[Any]
-    class_kwargs: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """How a job is enqueued. None = the setting of whoever it concerns decides.
+    What is None or not given is as the setting of whoever it concerns says.
 
     Attributes:
         queue: Where it waits.
@@ -90,78 +60,70 @@ class JobOptions:
             unless it is given), and each call takes the place of the one before. Calls that keep coming put it off
             for ever.
         block_for: When its queue is full, `.delay()` and its kin wait for room this long before they raise `QueueFull`.
+    """
+
+    queue: str
+    priority: int
+    timeout: Duration | None
+    soft_timeout: Duration | None
+    result_ttl: Duration | None
+    crash_limit: int | None
+    retries: int | Retry | None
+    expires: Duration | None
+    redeliver: bool | None
+    on_partition: OnPartition | None
+    unique: Template | None
+    unique_scope: Scope | None
+    unique_for: Duration | None
+    on_conflict: OnConflict | None
+    debounce: Duration | None
+    block_for: Duration | None
+
+
+class Given(Common, total=False):
+    """What may be given for the jobs of one call: to `.options(…)` and `defer_job(…)`.
+
+    Attributes:
         countdown: It does not run before so long after it was accepted.
         eta: It does not run before this time, which must have a time zone.
         id: Its id, instead of a new one. The same id again is the same job: stored once.
         class_args: Of a method: the arguments that its instance is made from.
         class_kwargs: The same, by name.
-        packed: The part that travels as `v2.Options`.
     """
 
-    queue: str = QUEUE
-    priority: int = 0
-    timeout: Duration | None = None
-    soft_timeout: Duration | None = None
-    result_ttl: Duration | None = None
-    crash_limit: int | None = None
-    retries: int | Retry | None = None
-    expires: Duration | None = None
-    redeliver: bool = True
-    on_partition: OnPartition = "finish"
-    unique: Template = False
-    unique_scope: Scope | None = None
-    unique_for: Duration | None = None
-    on_conflict: OnConflict | None = None
-    debounce: Duration | None = None
-    block_for: Duration | None = None
-    countdown: Duration | None = None
-    eta: datetime | None = None
-    id: str | None = None
-    class_args: Sequence[Any] = ()
-    class_kwargs: dict[str, Any] = field(default_factory=dict)
-    block_for_s: float = field(init=False, repr=False, default=0.0)
-    packed: bytes = field(init=False, repr=False, default=b"")
+    countdown: Duration | None
+    eta: datetime | None
+    id: str | None
+    class_args: Sequence[Any]
+    class_kwargs: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        _check_queue(self.queue)
-        values.check_whole("priority", self.priority, InvalidJob, -PRIORITY_MAX, PRIORITY_MAX)
-        if self.crash_limit is not None:
-            values.check_whole("crash_limit", self.crash_limit, InvalidJob, 1, 1_000)
-        if self.id is not None and not re.fullmatch(rf"[!-~]{{1,{ID_CHARS_MAX}}}", self.id):
-            raise InvalidJob(f"id is {self.id!r}, expected 1 to {ID_CHARS_MAX} printable ASCII characters, no space")
-        if type(self.redeliver) is not bool:
-            raise InvalidJob(f"redeliver is {self.redeliver!r}, expected True or False")
-        values.check_choice("on_partition", self.on_partition, InvalidJob, get_args(OnPartition))
-        options = v2.Options(
-            timeout_s=_seconds("timeout", self.timeout),
-            result_ttl_s=_seconds("result_ttl", self.result_ttl),
-            crash_limit=self.crash_limit,
-            delay_s=_seconds("countdown", self.countdown) or _seconds("debounce", self.debounce) or 0.0,
-            due=0.0 if self.eta is None else max(values.moment("eta", self.eta, InvalidJob), 1.0),
-            expires_s=_seconds("expires", self.expires),
-            soft_timeout_s=_seconds("soft_timeout", self.soft_timeout),
-            redeliver=self.redeliver,
-            on_partition=self.on_partition,
-            **_policy_of_key(self),
-        )
-        if options.timeout_s and options.soft_timeout_s and options.soft_timeout_s >= options.timeout_s:
-            raise InvalidJob(f"soft_timeout is {self.soft_timeout!r}, expected less than timeout, {self.timeout!r}")
-        if options.expires_s is not None and options.expires_s <= options.delay_s:
-            text = f"expected more than the {options.delay_s:g} s by which the job is put off"
-            raise InvalidJob(f"expires is {self.expires!r}, {text}")
-        if self.countdown is not None and self.eta is not None:
-            raise InvalidJob("countdown and eta exclude each other")
-        if self.retries is not None:
-            options = _policy(self.retries).added_to(options)
-        if options.retries and not self.redeliver:
-            raise InvalidJob("retries and redeliver=False exclude each other: a retry begins the job once more")
-        object.__setattr__(self, "block_for_s", _seconds("block_for", self.block_for) or 0.0)
-        object.__setattr__(self, "packed", v2.pack_options(options))
 
-    @property
-    def template(self) -> Template:
-        """What its key is made from."""
-        return self.unique or self.debounce is not None
+class JobOptions:
+    """How a job is enqueued: what was given, checked, and what follows from it.
+
+    Args:
+        given: As `Given` has it, nothing None.
+
+    Attributes:
+        template: What its key is made from.
+        packed: The part that travels as `v2.Options`.
+
+    Raises:
+        InvalidJob: A `TypeError`: a value that cannot be.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self.queue: str = given.get("queue", QUEUE)
+        self.priority: int = given.get("priority", 0)
+        self.unique: Template = given.get("unique", False)
+        self.id: str | None = given.get("id")
+        self.class_args: Sequence[Any] = given.get("class_args", ())
+        self.class_kwargs: dict[str, Any] = given.get("class_kwargs", {})
+        self.template: Template = self.unique or "debounce" in given
+        _check(self, given)
+        self.block_for_s = _seconds(given, "block_for") or 0.0
+        self.packed = v2.pack_options(_travelling(self, given))
 
     def changed(self, where: str, given: Mapping[str, Any], known: type = Given) -> JobOptions:
         """A copy with other values; None in `given` = as it is.
@@ -178,7 +140,60 @@ class JobOptions:
         for name in given:
             if name not in names:
                 raise InvalidJob(f"{where} has no option {name!r}; it has {', '.join(names)}")
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        return JobOptions({**self._given, **{name: value for name, value in given.items() if value is not None}})
+
+
+def _check(options: JobOptions, given: Mapping[str, Any]) -> None:
+    """Sees that each value can be, and that none excludes another."""
+    _check_queue(options.queue)
+    for name, least, most in (("priority", -PRIORITY_MAX, PRIORITY_MAX), ("crash_limit", 1, 1_000)):
+        if name in given:
+            values.check_whole(name, given[name], InvalidJob, least, most)
+    if options.id is not None and not re.fullmatch(rf"[!-~]{{1,{ID_CHARS_MAX}}}", options.id):
+        raise InvalidJob(f"id is {options.id!r}, expected 1 to {ID_CHARS_MAX} printable ASCII characters, no space")
+    if not isinstance(options.unique, (str, bool)):
+        raise InvalidJob(f"unique is {options.unique!r}, expected text as 'user:{{user_id}}', or True: all arguments")
+    if type(given.get("redeliver", True)) is not bool:
+        raise InvalidJob(f"redeliver is {given['redeliver']!r}, expected True or False")
+    for name, words in CHOICES.items():
+        if name in given:
+            values.check_choice(name, given[name], InvalidJob, get_args(words))
+    of_key = [name for name in ("unique_scope", "unique_for", "on_conflict") if name in given]
+    if of_key and not options.template:
+        raise InvalidJob(f"{of_key[0]} is for jobs with a key; say with `unique` what it is")
+    for name in (*of_key, "countdown", "eta") if "debounce" in given else ():
+        if name in given:
+            raise InvalidJob(f"debounce and {name} exclude each other")
+    for one, other in (("unique_scope", "unique_for"), ("countdown", "eta")):
+        if one in given and other in given:
+            raise InvalidJob(f"{one} and {other} exclude each other")
+
+
+def _travelling(options: JobOptions, given: Mapping[str, Any]) -> v2.Options:
+    """The part that travels."""
+    made = v2.Options(
+        timeout_s=_seconds(given, "timeout"),
+        result_ttl_s=_seconds(given, "result_ttl"),
+        crash_limit=given.get("crash_limit"),
+        delay_s=_seconds(given, "countdown") or _seconds(given, "debounce") or 0.0,
+        due=max(values.moment("eta", given["eta"], InvalidJob), 1.0) if "eta" in given else 0.0,
+        expires_s=_seconds(given, "expires"),
+        soft_timeout_s=_seconds(given, "soft_timeout"),
+        redeliver=given.get("redeliver", True),
+        on_partition=given.get("on_partition", "finish"),
+        **_policy_of_key(given),
+    )
+    if made.timeout_s and made.soft_timeout_s and made.soft_timeout_s >= made.timeout_s:
+        text = f"expected less than timeout, {given['timeout']!r}"
+        raise InvalidJob(f"soft_timeout is {given['soft_timeout']!r}, {text}")
+    if made.expires_s is not None and made.expires_s <= made.delay_s:
+        text = f"expected more than the {made.delay_s:g} s by which the job is put off"
+        raise InvalidJob(f"expires is {given['expires']!r}, {text}")
+    if "retries" in given:
+        made = _policy(given["retries"]).added_to(made)
+    if made.retries and not made.redeliver:
+        raise InvalidJob("retries and redeliver=False exclude each other: a retry begins the job once more")
+    return made
 
 
 def _check_queue(queue: Any) -> None:
@@ -190,29 +205,12 @@ def _check_queue(queue: Any) -> None:
         raise InvalidJob(f"queue is {queue!r}, expected {error}") from None
 
 
-def _policy_of_key(options: JobOptions) -> dict[str, Any]:
+def _policy_of_key(given: Mapping[str, Any]) -> dict[str, Any]:
     """What travels of `unique` and `debounce` besides the key and the delay."""
-    if not isinstance(options.unique, (str, bool)):
-        raise InvalidJob(f"unique is {options.unique!r}, expected text as 'user:{{user_id}}', or True: all arguments")
-    names = ("unique_scope", "unique_for", "on_conflict")
-    given = [name for name in names if getattr(options, name) is not None]
-    if options.debounce is not None:
-        for name in (*given, *(name for name in ("countdown", "eta") if getattr(options, name) is not None)):
-            raise InvalidJob(f"debounce and {name} exclude each other")
+    if "debounce" in given:
         return {"unique_scope": "waiting", "on_conflict": "replace"}
-    if given and not options.unique:
-        raise InvalidJob(f"{given[0]} is for jobs with a key; say with `unique` what it is")
-    if options.unique_scope is not None and options.unique_for is not None:
-        raise InvalidJob("unique_scope and unique_for exclude each other")
-    for name, words in (("unique_scope", get_args(Scope)), ("on_conflict", get_args(OnConflict))):
-        if name in given:
-            values.check_choice(name, getattr(options, name), InvalidJob, words)
-    policy = {
-        "unique_scope": options.unique_scope,
-        "unique_for_s": _seconds("unique_for", options.unique_for),
-        "on_conflict": options.on_conflict,
-    }
-    return {name: value for name, value in policy.items() if value is not None}
+    policy = {name: given[name] for name in ("unique_scope", "on_conflict") if name in given}
+    return policy | ({"unique_for_s": _seconds(given, "unique_for")} if "unique_for" in given else {})
 
 
 def _policy(retries: Any) -> Retry:
@@ -222,5 +220,5 @@ def _policy(retries: Any) -> Retry:
     return Retry(retries)
 
 
-def _seconds(name: str, value: Duration | None) -> float | None:
-    return None if value is None else values.seconds(name, value, InvalidJob, LATER_MAX_S)
+def _seconds(given: Mapping[str, Any], name: str) -> float | None:
+    return values.seconds(name, given[name], InvalidJob, LATER_MAX_S) if name in given else None
