@@ -847,9 +847,10 @@ def test_garbage_from_the_router_is_reported_and_ignored(manager: Manager) -> No
 
 def test_replies_are_cut_into_batches() -> None:
     many = [Outcome(str(i), i, "succeeded") for i in range(limits.BATCH_JOBS_MAX * 2 + 1)]
-    assert [len(batch) for batch in batches(many, session.size_of)] == [limits.BATCH_JOBS_MAX, limits.BATCH_JOBS_MAX, 1]
+    cut = batches(many, list(map(session.size_of, many)))
+    assert [len(batch) for batch in cut] == [limits.BATCH_JOBS_MAX, limits.BATCH_JOBS_MAX, 1]
     large = [Outcome(str(i), i, "succeeded", bytes(limits.BATCH_BYTES // 2)) for i in range(4)]
-    assert [len(batch) for batch in batches(large, session.size_of)] == [2, 2]
+    assert [len(batch) for batch in batches(large, list(map(session.size_of, large)))] == [2, 2]
 
 
 # ---- leaving ---------------------------------------------------------------------------------------------------

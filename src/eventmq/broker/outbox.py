@@ -57,12 +57,12 @@ class Outbox:
         messages, self.messages = self.messages, []
         for manager, jobs in self.jobs.items():
             n = manager.sent - len(jobs)
-            for batch in batches(jobs, lambda job: len(job.payload)):
+            for batch in batches(jobs, [len(job.payload) for job in jobs]):
                 n += len(batch)
                 messages.append(Send(BACKEND, manager.id, v2.encode(b"REQUEST", v2.Request(n, batch))))
         messages += self.kills
         for client, results in self.results.items():
-            for some in batches(results, size_of):
+            for some in batches(results, list(map(size_of, results))):
                 messages.append(Send(FRONTEND, client, v2.encode(b"REPLY", v2.Results(some))))
         self.jobs, self.results, self.kills = {}, {}, []
         return messages

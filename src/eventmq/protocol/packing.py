@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -74,17 +74,17 @@ def unpack(packed: bytes) -> Any:
     return decoded(_plain_decoder, packed)
 
 
-def batches(items: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """`items` in pieces of at most `BATCH_JOBS_MAX` items and about `BATCH_BYTES`."""
-    if len(items) <= limits.BATCH_JOBS_MAX and sum(map(size_of, items)) <= limits.BATCH_BYTES:
+def batches(items: list[T], sizes: list[int]) -> Iterator[list[T]]:
+    """`items` of these sizes in pieces of at most `BATCH_JOBS_MAX` items and about `BATCH_BYTES`."""
+    if len(items) <= limits.BATCH_JOBS_MAX and sum(sizes) <= limits.BATCH_BYTES:
         yield items
         return
     batch: list[T] = []
     size = 0
-    for item in items:
+    for item, its_size in zip(items, sizes, strict=True):
         if batch and (size >= limits.BATCH_BYTES or len(batch) >= limits.BATCH_JOBS_MAX):
             yield batch
             batch, size = [], 0
         batch.append(item)
-        size += size_of(item)
+        size += its_size
     yield batch

@@ -74,7 +74,7 @@ class Archive:
             some = kept[start : start + ROW_JOBS]
             (first, *_), (last, *_) = some[0], some[-1]
             for together in _alike(some):
-                for row in batches(together, _size):
+                for row in batches(together, [len(job) + len(end.value) for _, _, job, end in together]):
                     self._insert(first, last, row)
 
     def _insert(self, first: int, last: int, kept: list[Kept]) -> None:
@@ -180,11 +180,6 @@ def _alike(kept: list[Kept]) -> Iterable[list[Kept]]:
 
 def _kind(id: str, expires: float) -> tuple[str, float]:
     return id[:MADE_CHARS], min(expires, EXPIRES_MAX) // EXPIRES_S
-
-
-def _size(kept: Kept) -> int:
-    _, _, job, end = kept
-    return len(job) + len(end.value)
 
 
 def _made(id: str) -> str:

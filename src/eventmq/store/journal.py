@@ -125,22 +125,21 @@ class Journal:
         """Takes the new jobs that are plain. Returns the others. One that is here already would be stored twice, and no
         Router could start when it is retired."""
         kept, seqs, added = self._jobs, self._seqs, self._added
-        others, created, earliest, latest = [], -1.0, "", ""
+        others, created, earliest, latest, last = [], -1.0, "", "", self.last
         for job in jobs:
             if job.created != created:
                 created = job.created
                 earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
             seq, id = job.seq, job.id
-            is_plain = earliest <= id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES
             if id in seqs:
                 raise StoreError(f"a job with the id {id!r} is in the journal already")
-            if not is_plain or seq <= self.last or seq in touched:
+            is_plain = earliest <= id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES
+            if not is_plain or seq <= last or seq in touched:
                 others.append(job)
                 continue
-            packed = pack(job)
-            kept[seq], seqs[id] = (id, packed), seq
+            kept[seq], seqs[id], last = (id, pack(job)), seq, seq
             added.append(seq)
-            self.last = seq
+        self.last = last
         return others
 
     def end(self, ended: list[Ended]) -> list[Ended]:

@@ -185,7 +185,7 @@ class SessionV2(ConversationV2[News]):
 
     def report(self, reports: list[v2.Report]) -> None:
         """What running jobs say of themselves; lost while there is no session."""
-        for batch in batches(reports, _size_of_report) if self._open else ():
+        for batch in batches(reports, list(map(_size_of_report, reports))) if self._open else ():
             self._send(b"PROGRESS", v2.Progress(batch))
 
     def flush(self, room: int, now: float) -> None:
@@ -194,7 +194,7 @@ class SessionV2(ConversationV2[News]):
             return
         limit = self._received + room
         if self._fresh:
-            for batch in batches(self._fresh, size_of):
+            for batch in batches(self._fresh, list(map(size_of, self._fresh))):
                 self._reply(self._next_n(), batch, limit, now)
             self._fresh = []
         elif limit != self._limit:
