@@ -62,27 +62,19 @@ class Retry(Exception):
         values.check_whole("Retry(): times", times, InvalidJob, 0, RETRIES_MAX)
         if not callable(backoff) and backoff not in _GROWTH:
             raise InvalidJob(f"Retry(): backoff is {backoff!r}, expected {', '.join(_GROWTH)} or a function")
-        self.times = times
         self.delay_s = None if delay is None else _seconds("delay", delay)
-        self._delays_s = _delays(times, backoff, _seconds("base", base), _seconds("cap", cap))
-        self._jitter = jitter
-        self._on = _names("on", on)
-        self._not_on = _names("not_on", not_on)
-        self._on_timeout = on_timeout
-        self._on_crash = on_crash
+        self._policy: dict[str, Any] = {
+            "retries": times,
+            "retry_delays_s": _delays(times, backoff, _seconds("base", base), _seconds("cap", cap)),
+            "retry_jitter": jitter and times > 0,
+            "retry_on": _names("on", on),
+            "retry_not_on": _names("not_on", not_on),
+            "retry_timeout": on_timeout,
+        } | ({} if on_crash else {"crash_limit": 1})
 
     def added_to(self, options: Options) -> Options:
         """The options with this policy."""
-        return replace(
-            options,
-            retries=self.times,
-            retry_delays_s=self._delays_s,
-            retry_jitter=self._jitter and self.times > 0,
-            retry_on=self._on,
-            retry_not_on=self._not_on,
-            retry_timeout=self._on_timeout,
-            crash_limit=options.crash_limit if self._on_crash else 1,
-        )
+        return replace(options, **self._policy)
 
 
 _GROWTH: dict[str, Callable[[float, int], float]] = {
