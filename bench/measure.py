@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -71,8 +72,8 @@ class Measurement:
 
     async def _without(self) -> Figures:
         figures = {
-            "one": await self._enqueue_one_by_one(1),
-            "callers": await self._enqueue_one_by_one(CALLERS),
+            "one": await self._enqueue_one_by_one(),
+            "callers": max([await self._enqueue_side_by_side(kind) for kind in self.system.callers]),
         }
         self.backend.empty()
         waiting, figures["bulk"] = await self._enqueue_in_bulk()
@@ -87,26 +88,34 @@ class Measurement:
 
     # ---- enqueueing: workers are off -------------------------------------------------------------------
 
-    async def _enqueue_one_by_one(self, callers: int) -> float:
+    async def _enqueue_one_by_one(self) -> float:
         await self.system.enqueue("noop")  # connected and warm
         began = time.monotonic()
-        deadline = began + self.seconds
-
-        async def caller() -> int:
-            count = 0
-            while time.monotonic() < deadline:
-                await self.system.enqueue("noop")
-                count += 1
-            return count
-
-        if callers == 1:
-            total = await caller()
-        elif self.system.callers == "tasks":
-            total = sum(await asyncio.gather(*(caller() for _ in range(callers))))
-        else:
-            with ThreadPoolExecutor(callers) as pool:
-                total = sum(pool.map(lambda _: asyncio.run(caller()), range(callers)))
+        total = await self._call(self._alone, began + self.seconds)
         return total / (time.monotonic() - began)
+
+    async def _enqueue_side_by_side(self, kind: str) -> float:
+        """From threads, or from tasks."""
+        await self.system.enqueue_beside()
+        began = time.monotonic()
+        deadline = began + self.seconds
+        if kind == "tasks":
+            calls = [self._call(self.system.enqueue_beside, deadline) for _ in range(CALLERS)]
+            total = sum(await asyncio.gather(*calls))
+        else:
+            with ThreadPoolExecutor(CALLERS) as pool:
+                total = sum(pool.map(lambda _: asyncio.run(self._call(self._alone, deadline)), range(CALLERS)))
+        return total / (time.monotonic() - began)
+
+    async def _alone(self) -> None:
+        await self.system.enqueue("noop")
+
+    async def _call(self, enqueue: Callable[[], Awaitable[None]], deadline: float) -> int:
+        count = 0
+        while time.monotonic() < deadline:
+            await enqueue()
+            count += 1
+        return count
 
     async def _enqueue_in_bulk(self) -> tuple[int, float]:
         """Batches that grow until one takes a quarter of the time."""

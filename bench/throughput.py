@@ -7,8 +7,11 @@ Starts a Router and a job manager of its own on free ports and a scratch store, 
     bulk enqueue      jobs/s acknowledged as durable, one client, `.map`
     end to end        jobs/s from the first enqueue to the last outcome known to the Router
     one by one        `.delay()` after `.delay()`, each waiting for its durable ACK
-    side by side      the same from 16 threads
+    side by side      the same from 16 threads, and from 16 tasks of asyncio
     idle latency      `.delay()` to the first line of the job on an idle system, p50 p95 p99
+    half load         the same while calls come at half of the rate of one by one; and while batches come every
+                      10 ms, together half of the end-to-end rate, for the last job of each. Calls and batches come
+                      at times that are planned, and latency counts from those, however late the caller is
     Router CPU        CPU seconds of the Router per job of the end-to-end run
 
 A figure is worth as much as the machine was idle; compare within one run.
@@ -17,6 +20,7 @@ A figure is worth as much as the machine was idle; compare within one run.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -29,10 +33,13 @@ from typing import Any
 
 import noop
 
-from eventmq import configure
+from eventmq import JobHandle, configure
 from eventmq.cli import system
 from eventmq.cli.children import Children
 from eventmq.client.admin import Admin
+
+HALF_LOAD_S = 3.0
+BATCH_EVERY_S = 0.01
 
 HERE = Path(__file__).parent
 
@@ -93,6 +100,34 @@ def one_by_one(admin: Admin, seconds: float, threads: int) -> float:
     return total / elapsed
 
 
+def tasks(seconds: float, callers: int) -> float:
+    """The same from tasks of asyncio."""
+    deadline = time.monotonic() + seconds
+
+    async def caller() -> int:
+        count = 0
+        while time.monotonic() < deadline:
+            await noop.noop.adelay()
+            count += 1
+        return count
+
+    async def together() -> int:
+        return sum(await asyncio.gather(*(caller() for _ in range(callers))))
+
+    return asyncio.run(together()) / seconds
+
+
+def half_load_ms(call: Callable[[], JobHandle[float]], every_s: float) -> list[float]:
+    """Calls at planned times; from each of those to the first line of the job."""
+    began = time.monotonic() + every_s
+    planned = [began + n * every_s for n in range(int(HALF_LOAD_S / every_s))]
+    handles = []
+    for at in planned:
+        time.sleep(max(0.0, at - time.monotonic()))
+        handles.append(call())
+    return sorted(1e3 * (handle.result(timeout=30) - at) for handle, at in zip(handles, planned, strict=True))
+
+
 def latencies_ms(count: int) -> list[float]:
     """Times from `.delay()` to the job's first line on an idle system."""
     found = []
@@ -124,10 +159,18 @@ def run(jobs: int, workers: int, durability: str, rounds: int) -> dict[str, Any]
             )
             figures |= best
             figures["one by one, jobs/s"] = one_by_one(admin, 2.0, 1)
-            figures["16 side by side, jobs/s"] = one_by_one(admin, 2.0, 16)
-            times = latencies_ms(500)
-            for percent in (50, 95, 99):
-                figures[f"idle latency p{percent}, ms"] = times[len(times) * percent // 100]
+            figures["16 threads, jobs/s"] = one_by_one(admin, 2.0, 16)
+            figures["16 tasks, jobs/s"] = tasks(2.0, 16)
+            until(lambda: admin.ask("STATUS")["jobs"]["waiting"] == 0)
+            batch = int(best["end to end, jobs/s"] / 2 * BATCH_EVERY_S)
+            times = {
+                "idle latency": latencies_ms(500),
+                "half load, calls": half_load_ms(noop.now.delay, 2 / figures["one by one, jobs/s"]),
+                "half load, batches": half_load_ms(lambda: noop.now.map([()] * batch)[-1], BATCH_EVERY_S),
+            }
+            for name, found in times.items():
+                for percent in (50, 95, 99):
+                    figures[f"{name} p{percent}, ms"] = found[len(found) * percent // 100]
     return figures
 
 

@@ -34,7 +34,7 @@ QUIET = {"version": 1, "disable_existing_loggers": False, "root": {"level": "ERR
 
 
 class Adapter(System):
-    callers = "tasks"
+    callers = ("tasks",)
     distributions = ("arq", "redis", "hiredis")
 
     def workers(self, count: int) -> list[list[str]]:

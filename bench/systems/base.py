@@ -27,11 +27,11 @@ class System(ABC):
     """A system on an empty broker. What blocks in it may block: it is the only thing that is being done.
 
     Attributes:
-        callers: What callers side by side are: `threads`, each with an event loop, or `tasks` of one loop.
+        callers: What callers side by side may be: `threads`, each with an event loop, or `tasks` of one loop.
         distributions: Whose versions to write down.
     """
 
-    callers: ClassVar[Literal["threads", "tasks"]] = "threads"
+    callers: ClassVar[tuple[Literal["threads", "tasks"], ...]] = ("threads",)
     distributions: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -44,6 +44,10 @@ class System(ABC):
     @abstractmethod
     async def enqueue(self, job: str, *arguments: int) -> Any:
         """One job, `noop` or `stamp`, as a user would; returns what `result` needs."""
+
+    async def enqueue_beside(self) -> None:
+        """One `noop` from one of many tasks."""
+        await self.enqueue("noop")
 
     @abstractmethod
     async def enqueue_many(self, count: int) -> None:

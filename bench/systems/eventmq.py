@@ -24,6 +24,7 @@ JOBS = {"noop": noop, "stamp": stamp}
 
 
 class Adapter(System):
+    callers = ("threads", "tasks")
     distributions = ("eventmq", "pyzmq", "msgspec")
 
     def workers(self, count: int) -> list[list[str]]:
@@ -36,6 +37,9 @@ class Adapter(System):
 
     async def enqueue(self, job: str, *arguments: int) -> Any:
         return JOBS[job].delay(*arguments)
+
+    async def enqueue_beside(self) -> None:
+        await noop.adelay()
 
     async def enqueue_many(self, count: int) -> None:
         noop.map([()] * count)

@@ -28,7 +28,7 @@ TTL_S = 600 if RESULTS else -1
 
 
 class Adapter(System):
-    callers = "tasks"
+    callers = ("tasks",)
     distributions = ("saq", "redis", "hiredis")
 
     def workers(self, count: int) -> list[list[str]]:

@@ -28,7 +28,7 @@ TASKS = {"noop": noop, "stamp": stamp}
 
 
 class Adapter(System):
-    callers = "tasks"
+    callers = ("tasks",)
     distributions = ("taskiq", "taskiq-redis", "redis", "hiredis", "uvloop")
 
     def workers(self, count: int) -> list[list[str]]:
