@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate
 
-from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, load, options, output, verb, watch
-from eventmq.cli.tables import Said, Table, Told, say, span, tell, watched
+from eventmq.cli.tables import Said, Table, Told, span, tell, watched
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.net import address
@@ -18,8 +17,7 @@ from eventmq.net import address
 PROBE_S = 1.0
 """How long a connection to a Router's port may take when we look why there was no answer."""
 
-
-Question = Callable[Concatenate[Admin, ...], Told]
+Question = Callable[Concatenate[Admin, ...], Told | Iterator[Said]]
 
 
 def asks(question: Question, *more: Callable[..., Any]) -> Callable[..., int]:
@@ -42,34 +40,15 @@ def shows(question: Question) -> Callable[..., int]:
     return asks(question, watch)
 
 
-def streams(question: Callable[Concatenate[Admin, ...], Iterator[Said]]) -> Callable[..., int]:
-    """The same for a verb that says one line after another."""
-
-    @options(asking, output)
-    @wraps(question)
-    def run(config: str | None, addr: str | None, timeout: float, form: str, **given: Any) -> int:
-        with router(config, addr, timeout) as admin:
-            for said in question(admin, **given):
-                say(said, form)
-        return OK
-
-    return run
-
-
-def router(config: str | None, addr: str | None, timeout_s: float) -> AbstractContextManager[Admin]:
-    """`connected` with the Router that these flags name."""
-    return connected(load("admin", config, administrative_addr=addr).administrative_addr, timeout_s)
-
-
 @contextmanager
-def connected(administrative_addr: str, timeout_s: float) -> Iterator[Admin]:
-    """A connection to a Router, for as long as it answers.
+def router(config: str | None, addr: str | None, timeout_s: float) -> Iterator[Admin]:
+    """A connection to the Router that these flags name, for as long as it answers.
 
     Raises:
         BrokerUnavailable: Nobody listens there.
         TimeoutError: Somebody does, but did not answer in time.
     """
-    place = address.reachable(administrative_addr)
+    place = address.reachable(load("admin", config, administrative_addr=addr).administrative_addr)
     try:
         with Admin(place, timeout_s=timeout_s) as admin:
             yield admin

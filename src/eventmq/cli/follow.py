@@ -12,7 +12,7 @@ import click
 
 from eventmq.broker.lifecycle import TERMINAL
 from eventmq.cli import completion
-from eventmq.cli.ask import streams
+from eventmq.cli.ask import asks
 from eventmq.cli.flags import verb
 from eventmq.cli.tables import Said, iso, printable, some
 from eventmq.client.admin import Admin
@@ -27,7 +27,7 @@ follow = click.option("-f", "--follow", is_flag=True, help="Go on as it comes.")
 @verb
 @click.argument("id")
 @follow
-@streams
+@asks
 def logs(admin: Admin, id: str, follow: bool) -> Iterator[Said]:
     """Show what a job has logged, over all its runs: the last lines, which the Router keeps in memory for a while.
 
@@ -59,7 +59,7 @@ def logs(admin: Admin, id: str, follow: bool) -> Iterator[Said]:
 @click.option("--seconds", type=click.FloatRange(0), default=5.0, show_default=True, help="How long, without -f.")
 @click.option("--event", "wanted", multiple=True, metavar="WORD", help="Only these: dead, started, manager_lost, …")
 @click.option("--queue", default="", metavar="NAME", help="Only of this queue.", shell_complete=completion.queues)
-@streams
+@asks
 def events(admin: Admin, follow: bool, seconds: float, wanted: Sequence[str], queue: str) -> Iterator[Said]:
     """Show what happens from now on: jobs come, begin, fail and end, managers come and go, operators say something.
 

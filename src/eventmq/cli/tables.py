@@ -82,14 +82,19 @@ class Said(NamedTuple):
     text: str
 
 
-def say(said: Said, form: str) -> None:
-    """Prints a line at once."""
-    print(said.text if form == "table" else said.document.get("id", "") if form == "id" else json_of(said.document))
-    sys.stdout.flush()
+def tell(told: Told | Iterator[Said], form: str) -> int:
+    """Prints what a verb has to say, or each line that it says, at once; and returns its exit code."""
+    if isinstance(told, Told):
+        _tell(told, form)
+        return told.code
+    for said in told:
+        document = said.document
+        print(said.text if form == "table" else document.get("id", "") if form == "id" else json_of(document))
+        sys.stdout.flush()
+    return OK
 
 
-def tell(told: Told, form: str) -> int:
-    """Prints what a verb has to say, and returns its exit code."""
+def _tell(told: Told, form: str) -> None:
     document, table = told.document, told.table
     if isinstance(document, Iterator) and form in ("json", "table"):
         document = list(document)  # the other forms print each as it comes
@@ -106,7 +111,6 @@ def tell(told: Told, form: str) -> int:
             show(table(document) if callable(table) else table)
         for line in told.text.splitlines():
             print(printable(line))
-    return told.code
 
 
 def watched(show: Callable[[], int], every_s: float | None) -> int:
