@@ -52,7 +52,8 @@ def history(store: SqliteStore, kept: Copy) -> list[int]:
         Changes(ended=[end(5), end(6, "dead"), end(12), end(7, "cancelled")], facts={"queue:a": None}),
         Changes(ended=[end(30)]),
         Changes(added=[job(31), *map(job, range(40, 50))]),
-        Changes(ended=[end(seq) for seq in range(40, 48)]),
+        Changes(ended=[end(seq) for seq in range(40, 48)], spilled=[job(seq) for seq in range(60, 76)]),
+        Changes(ended=[end(60), end(63)], moved=[Moved(61, 2, 1)]),
     ]
     later = [
         Changes(added=[job(seq) for seq in range(50, 58)], ended=[end(49, "dead")]),

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import archive, database, journal, retention
+from eventmq.store import archive, database, journal, retention, segments
 from eventmq.store.base import Changes, Ended, Moved, Requeued, Wanted
 from eventmq.store.sqlite import AGED_S, SqliteStore
 
@@ -22,7 +22,7 @@ ALL = 1 << 40
 START = 1_700_000_000.0
 SMALL = (
     (journal, "JOBS_MAX", 12), (journal, "TURNS_MAX", 6), (journal, "SLICE_TURNS", 3), (journal, "SLICE_JOBS", 5),
-    (archive, "ROW_JOBS", 4),
+    (archive, "BLOCK_SEQS", 16), (segments, "SEGMENT_JOBS_MIN", 2),
 )  # fmt: skip
 """Bounds that a few turns cross."""
 
@@ -75,9 +75,10 @@ def settle(store: SqliteStore, now: float = START) -> None:
         store.forget(now + n * AGED_S, 1, ALL, ALL)
 
 
-def places(store: SqliteStore) -> tuple[int, int, int]:
-    """Jobs in the journal, in rows, in the archive."""
-    return len(store._journal._jobs), store._database.number("SELECT count(*) FROM job"), store._archive.count
+def places(store: SqliteStore) -> tuple[int, int, int, int]:
+    """Jobs in the journal, in rows, in segments, in the archive."""
+    kept = sum(segment.left.bit_count() for segment in store._segments._segments.values())
+    return len(store._journal._jobs), store._database.number("SELECT count(*) FROM job"), kept, store._archive.count
 
 
 def listed(store: SqliteStore, rows: int = 1_000, limit: int = 1_000, **wanted: Any) -> list[int]:
@@ -96,9 +97,9 @@ def test_the_job_that_was_made_last_is_found_wherever_it_is(reopen: Open) -> Non
     store = reopen()
     store.apply(Changes(added=[job(1), job(2)]))
     store.apply(Changes(ended=[end(1), end(2)]))
-    assert places(store) == (2, 0, 0)
+    assert places(store) == (2, 0, 0, 0)
     settle(store)
-    assert places(store) == (0, 0, 2)
+    assert places(store) == (0, 0, 0, 2)
     for _ in range(2):
         assert [record.job.seq for record in store.find([id_of(START, 2), id_of(START, 3)])] == [2]
         store = reopen()
@@ -140,7 +141,7 @@ class History:
         fields["payload"] = bytes(self.rng.choice((5, 5, 100, 5_000)))
         fields["due"] = self.rng.choice((0.0, 0.0, self.now + 5))
         self.ids[self.seq] = fields["id"]
-        return job(self.seq, self.now, lease=self.seq, queue=self.rng.choice("ab"), **fields)
+        return job(self.seq, self.now, lease=self.seq, queue=self.rng.choice("aaab"), **fields)
 
     def some(self, seqs: list[int], share: float = 0.5) -> list[int]:
         return [seq for seq in seqs if self.rng.random() < share]
@@ -150,7 +151,8 @@ class History:
         rng, changes = self.rng, Changes()
         changes.added = [self.new() for _ in range(rng.choice((0, 1, 2, 5)))]
         if rng.random() < 0.2:
-            changes.spilled, changes.delayed = [self.new()], [self.new()]
+            changes.spilled = [self.new() for _ in range(rng.choice((1, 9, 30)))]
+            changes.delayed = [self.new()]
         ids = [*self.ids.values()]
         live = [record.job.seq for record in self.model.find(ids) if record.state == "waiting"]
         live += [job.seq for job in changes.added + changes.spilled]
@@ -227,15 +229,15 @@ class History:
 @pytest.mark.parametrize("seed", range(6))
 def test_any_history_reads_as_if_each_job_had_its_row(tmp_path: Path, small: None, seed: int, thorough: bool) -> None:
     history = History(tmp_path, Random(seed))
-    seen = [0, 0, 0]
+    seen = [0] * 4
     for _ in range(2_000 if thorough else 100):
         step = history.rng.choices((history.turn, history.forget, history.restart), (8, 2, 1))[0]
         step()
         history.compare()
         seen = [max(pair) for pair in zip(seen, places(history.file), strict=True)]
-    assert min(seen) > 5
+    assert min(seen) > 3
     history.now += 10_000
-    for _ in range(100):
+    for _ in range(2_000 if thorough else 100):
         history.now += AGED_S
         history.forget()
     assert history.model.info()["results"] == 0
@@ -277,7 +279,7 @@ def test_a_turn_that_is_larger_than_a_slice_lets_as_much_go(reopen: Open, small:
     for jobs in (1,) * 6 + (20,) * 6:
         store.apply(Changes(added=[job(seq := seq + 1) for _ in range(jobs)]))
         assert len(store._journal._jobs) <= journal.JOBS_MAX + 20
-    assert places(store)[1] > 100
+    assert places(store)[2] > 100
 
 
 # ---- which jobs, and where they are ------------------------------------------------------------------------
@@ -287,11 +289,11 @@ def test_a_plain_job_has_no_row_and_is_archived_when_it_has_succeeded(reopen: Op
     store = reopen()
     store.apply(Changes(added=[job(1), job(2)]))
     store.apply(Changes(ended=[end(1)]))
-    assert places(store) == (2, 0, 0)
+    assert places(store) == (2, 0, 0, 0)
     store = reopen()
-    assert places(store) == (2, 0, 0)
+    assert places(store) == (2, 0, 0, 0)
     settle(store)
-    assert places(store) == (0, 1, 1)
+    assert places(store) == (0, 1, 0, 1)
     assert [job.seq for job in reopen().load().jobs] == [2]
 
 
@@ -305,7 +307,7 @@ def test_a_plain_job_has_no_row_and_is_archived_when_it_has_succeeded(reopen: Op
 def test_what_is_not_plain_is_a_row(reopen: Open, fields: dict[str, Any]) -> None:
     store = reopen()
     store.apply(Changes(added=[job(1, **fields)]))
-    assert places(store) == (0, 1, 0)
+    assert places(store) == (0, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +317,9 @@ def test_what_does_not_end_plainly_becomes_a_row(reopen: Open, fields: dict[str,
     store = reopen()
     store.apply(Changes(added=[job(1), job(2)]))
     store.apply(Changes(ended=[end(1, **fields)]))
-    assert places(store) == (1, 1, 0)
+    assert places(store) == (1, 1, 0, 0)
     store = reopen()
-    assert places(store) == (1, 1, 0)
+    assert places(store) == (1, 1, 0, 0)
     assert len(store.load().jobs) == 1
 
 
@@ -326,10 +328,10 @@ def test_jobs_are_retired_in_slices_when_there_are_too_many(reopen: Open, small:
     for seq in range(1, 100):
         before = places(store)
         store.apply(Changes(added=[job(seq)], ended=[end(seq)] if seq % 2 else []))
-        kept, rows, archived = places(store)
+        kept, *retired = places(store)
         assert kept <= 13
-        assert rows + archived - before[1] - before[2] <= 5
-    assert min(rows, archived) > 40
+        assert sum(retired) - sum(before[1:]) <= 5
+    assert min(retired[0] + retired[1], retired[2]) > 40
     assert store._database.number("SELECT count(*) FROM journal") <= 7
 
 
@@ -341,7 +343,7 @@ def archived(store: SqliteStore, count: int = 600, **fields: Any) -> None:
     store.apply(Changes(added=[job(seq, START + seq / 1e4) for seq in range(1, count + 1)]))
     store.apply(Changes(ended=[end(seq, **fields) for seq in range(1, count + 1)]))
     settle(store)
-    assert places(store) == (0, 0, count)
+    assert places(store) == (0, 0, 0, count)
 
 
 def test_a_job_that_was_archived_hours_ago_is_still_known(reopen: Open) -> None:
@@ -358,7 +360,7 @@ def test_archived_jobs_are_requeued_and_purged_one_by_one(reopen: Open) -> None:
     archived(store)
     again = Requeued(7, "succeeded", 2, START + 9, 3)
     store.apply(Changes(requeued=[again], forgotten=[(8, "succeeded"), (599, "succeeded")]))
-    assert places(store) == (0, 1, 597)
+    assert places(store) == (0, 1, 0, 597)
     assert store.info()["results"] == 597
     (live,) = reopen().load().jobs
     assert (live.seq, live.attempt, live.created) == (7, 2, START + 9)
@@ -379,7 +381,7 @@ def test_the_oldest_results_go_first_wherever_they_are(reopen: Open) -> None:
     store.apply(Changes(added=[job(seq, START + 1) for seq in range(31, 41)]))
     store.apply(Changes(ended=[end(seq, state="expired" if seq % 2 else "succeeded") for seq in range(31, 41)]))
     settle(store)
-    assert places(store) == (0, 5, 35)
+    assert places(store) == (0, 5, 0, 35)
     for most, oldest in ((33, 8), (12, 29), (9, 32)):
         assert store.forget(0.0, 1_000, most, ALL) > 0
         assert min(listed(store)) == oldest
@@ -412,7 +414,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(reopen: Open) -> None:
         assert [(record.job.seq, record.state) for record in records] == [(seq, "waiting") for seq in (1, 2, 3)]
     store._db.execute("PRAGMA max_page_count = 1000000")
     store.apply(Changes(added=large, ended=[end(1), end(2, state="dead")]))
-    assert places(reopen()) == (298, 1, 0)
+    assert places(reopen()) == (298, 1, 0, 0)
 
 
 @pytest.mark.parametrize("odd", ["\0abc", "", "\uffff", "\U00010000", "'\"\\u0000", " "])
@@ -421,7 +423,7 @@ def test_ids_that_only_begin_like_others_are_found_in_the_archive(reopen: Open, 
     store.apply(Changes(added=[job(1), job(2, id=id), job(3)]))
     store.apply(Changes(ended=[end(1), end(2), end(3)]))
     settle(store)
-    assert places(store) == (0, 0, 3)
+    assert places(store) == (0, 0, 0, 3)
     assert [record.job.seq for record in store.find([id])] == [2]
 
 
@@ -456,7 +458,7 @@ def test_damage_to_the_archive_is_seen_when_it_is_listed(reopen: Open, monkeypat
 
 def test_few_rows_of_the_archive_are_forgotten_at_once(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them may have a single job."""
-    monkeypatch.setattr(archive, "ROW_JOBS", 1)
+    monkeypatch.setattr(archive, "BLOCK_SEQS", 1)
     monkeypatch.setattr(retention, "ARCHIVE_ROWS", 8)
     store = reopen()
     archived(store, 20)
@@ -516,3 +518,110 @@ def test_what_a_full_disk_has_kept_is_forgotten_later(reopen: Open, monkeypatch:
     monkeypatch.setattr(store._retention, "forget", real)
     assert store.forget(0.0, 1_000, 5, ALL) == 15
     assert listed(store) == [20, 19, 18, 17, 16]
+
+
+# ---- segments ------------------------------------------------------------------------------------------
+
+
+def waiting(store: SqliteStore, count: int = 600, **fields: Any) -> None:
+    """Jobs from 1 on, all in segments and only there."""
+    store.apply(Changes(spilled=[job(seq, START + seq / 1e4, **fields) for seq in range(1, count + 1)]))
+    assert places(store) == (0, 0, count, 0)
+
+
+def paged(store: SqliteStore, after: tuple[int, int] = (-101, 0), limit: int = 1_000) -> list[int]:
+    return [job.seq for job in store.page("default", after, limit)]
+
+
+def test_jobs_that_wait_in_segments_come_in_pages_and_are_archived_as_they_are(reopen: Open) -> None:
+    store = reopen()
+    waiting(store)
+    assert paged(store, (0, 254), 3) == [255, 256, 257]
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 301)]))
+    for _ in range(2):
+        assert paged(store) == [*range(301, 601)]
+        assert store.info()["results"] == 300
+        assert [record.state for record in store.find([id_of(START + 0.03, 300)])] == ["succeeded"]
+        assert listed(store, rows=100, limit=7, states=("succeeded",)) == [*range(300, 0, -1)]
+        store = reopen()
+        assert store.load().paged == {"default": 300}
+    settle(store)
+    assert places(store) == (0, 0, 300, 300)
+    assert store._database.number("SELECT count(*) FROM archive") == 2  # blocks
+    assert paged(reopen()) == [*range(301, 601)]
+
+
+def test_what_is_retired_while_it_waits_is_in_memory_again_after_a_start(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(seq) for seq in range(1, 41)]))
+    settle(store)
+    assert places(store) == (0, 0, 40, 0)
+    snapshot = reopen().load()
+    assert [each.seq for each in snapshot.jobs] == [*range(1, 41)]
+    assert (snapshot.paged, snapshot.next_seq) == ({}, 41)
+
+
+def test_whatever_else_happens_to_a_job_of_a_segment_makes_a_row_of_it(reopen: Open) -> None:
+    store = reopen()
+    waiting(store)
+    store.apply(Changes(ended=[end(seq) for seq in range(10, 20)]))
+    store.apply(
+        Changes(
+            moved=[Moved(1, 2, 1)],
+            paged_in=[2],
+            ended=[end(3, state="cancelled"), end(4, state="expired")],
+            requeued=[Requeued(10, "succeeded", 2, START + 9, 3)],
+            forgotten=[(11, "succeeded")],
+        )
+    )
+    for _ in range(2):
+        assert places(store) == (0, 5, 594, 0)
+        assert paged(store) == [5, 6, 7, 8, 9, *range(20, 601)]
+        assert store.info()["results"] == 10
+        store = reopen()
+        assert [each.seq for each in store.load().jobs] == [1, 2, 10]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"queue": "other"}, {"priority": 3}, {"unique": "key"}, {"id": "odd"}, {"payload": bytes(5_000)}]
+)
+def test_one_that_is_not_like_the_others_is_in_its_place_all_the_same(reopen: Open, fields: dict[str, Any]) -> None:
+    store = reopen()
+    jobs = [job(seq, **(fields if seq == 7 else {})) for seq in range(1, 21)]
+    store.apply(Changes(spilled=jobs))
+    assert places(store) == (0, 1, 19, 0)
+    queues = (store.page(queue, (-101, 0), 100) for queue in ("default", "other"))
+    want = sorted(jobs, key=lambda job: (job.queue, -job.priority, job.seq))
+    assert [each for page in queues for each in page] == want
+
+
+def test_segments_that_ended_here_and_there_are_opened_once_for_all(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many queues that are served in turn: the journal's oldest turn has one end of each segment."""
+    store = reopen()
+    for queue in range(4):
+        store.apply(Changes(spilled=[job(queue * 100 + n, queue=f"q{queue}") for n in range(1, 51)]))
+    for n in range(1, 51):
+        store.apply(Changes(ended=[end(queue * 100 + n) for queue in range(4)]))
+    opened: list[int] = []
+    real = segments.Segments._read
+    monkeypatch.setattr(segments.Segments, "_read", lambda self, each: opened.append(each.n) or real(self, each))
+    settle(store)
+    assert places(store) == (0, 0, 0, 200)
+    assert len(opened) == store._database.number("SELECT count(*) FROM archive") <= 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["segment_jobs SET marks = zeroblob(length(marks))", "segment_jobs SET jobs = substr(jobs, 1, length(jobs) - 1)",
+     "segment_jobs SET seqs = zeroblob(32)", "segment SET left = zeroblob(32)", "segment SET paged = 0",
+     "segment SET queue = 'other'"],
+)  # fmt: skip
+def test_damage_to_a_segment_is_seen(reopen: Open, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    store = reopen()
+    waiting(store, 20)
+    monkeypatch.setattr(database, "CHECK_BYTES_MAX", 0)
+    store._db.execute(f"UPDATE {change}")
+    with pytest.raises(StoreError, match="is damaged"):
+        reopen().find([id_of(START + 1e-4, 1)])

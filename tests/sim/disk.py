@@ -17,7 +17,7 @@ from model_store import ModelStore
 
 from eventmq.errors import StorageFull
 from eventmq.protocol.v2 import Job
-from eventmq.store import archive, journal
+from eventmq.store import journal, segments
 from eventmq.store.base import DEAD_LETTERS, Changes, Ended, Holder, Page, Past, Point, Record, Series, Snapshot, Wanted
 from eventmq.store.sqlite import SqliteStore
 from sim import torn
@@ -25,7 +25,7 @@ from sim.timeline import Violation
 
 SMALL_BOUNDS = (
     (journal, "JOBS_MAX", 30), (journal, "TURNS_MAX", 20), (journal, "SLICE_TURNS", 5), (journal, "SLICE_JOBS", 8),
-    (archive, "ROW_JOBS", 6),
+    (segments, "SEGMENT_JOBS_MIN", 2),
 )  # fmt: skip
 """Of a real store, so that the jobs of one world go through all of it."""
 

@@ -23,6 +23,7 @@ from eventmq.store.archive import Archive
 from eventmq.store.database import Database
 from eventmq.store.journal import Journal
 from eventmq.store.retention import Retention
+from eventmq.store.segments import Segments
 from eventmq.workers.session import SessionV2
 from eventmq.workers.stops import Stops
 from sim import schedule_mistakes
@@ -299,7 +300,29 @@ def ends_not_journaled(right: Method) -> Method:
 @plant(Journal, "retire", "disk", **KILLED)
 def retired_while_live(right: Method) -> Method:
     """A job that has not ended goes with the journal's row."""
-    return lambda self, *turns: [kept for kept in right(self, *turns) if kept.end]
+    return lambda self, *turns: right(self, *turns)._replace(live=[])
+
+
+@plant(Segments, "find", "disk", sqlite=True)
+def segments_not_searched(right: Method) -> Method:
+    """A job that waits in a segment is not recognised."""
+    return lambda self, ids: []
+
+
+@plant(Segments, "_leave", "disk", **KILLED)
+def segment_keeps_what_left(right: Method) -> Method:
+    """The file does not say that a job left its segment: a restart finds both."""
+
+    def leave(self: Any, segment: Any, gone: int) -> None:
+        segment.left &= ~gone
+
+    return leave
+
+
+@plant(Segments, "_waiting", "disk", **KILLED)
+def waits_after_its_end(right: Method) -> Method:
+    """What has succeeded waits again after a restart, as long as its segment has it."""
+    return lambda self, segment: self._jobs(segment)
 
 
 @plant(Archive, "find", "disk", sqlite=True)

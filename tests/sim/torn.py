@@ -87,15 +87,19 @@ def content(path: str) -> Content:
         store.load()
         rows: Content = store._db.execute(f"SELECT {COLUMNS} FROM job").fetchall()
         rows += [_row_of(record) for part in (store._journal, store._archive) for record in part.newest(1 << 60)]
+        for record in store._segments.newest(1 << 60):
+            segment = store._segments._of(record.job.seq)
+            assert segment is not None
+            rows.append(_row_of(record, segment.paged if record.state == "waiting" else 0))
         return sorted(rows) + store._db.execute("SELECT name, value FROM fact ORDER BY name").fetchall()
     finally:
         store.close()
 
 
-def _row_of(record: Record) -> tuple[Any, ...]:
+def _row_of(record: Record, paged: int = 0) -> tuple[Any, ...]:
     job = record.job
     counters = (job.attempt, job.crashes, job.failures, job.due, job.settled, job.started, job.created)
-    return job.seq, job.id, record.state, 0, *counters, record.finished, record.expires, 0
+    return job.seq, job.id, record.state, paged, *counters, record.finished, record.expires, 0
 
 
 def content_of(model: ModelStore) -> Content:

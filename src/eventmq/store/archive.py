@@ -1,33 +1,28 @@
 """Jobs that have succeeded and are kept together: up to a hundred in one row of the table `archive`.
 
 Owns that table. Jobs are in one row if they were made within a quarter of a second of each other, by their ids, and
-expire within a minute; so a row is forgotten as a whole, and few rows can have an id that is looked for. Rows that
-were made at once have the same range of seqs, and those ranges do not overlap otherwise.
+expire within a minute; so a row is forgotten as a whole, and few rows can have an id that is looked for. The seqs of a
+row are in one *block*, which begins at a multiple of `BLOCK_SEQS`, so where a job would be follows from its seq.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-from zlib import crc32
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventmq.protocol.packing import batches
 from eventmq.protocol.v2 import Job, decode, pack
-from eventmq.store import sums
+from eventmq.store import ids, sums
 from eventmq.store.base import Ended, Record
 from eventmq.store.journal import Kept, Opened, array_of, job_of, record_of
 
-ROW_JOBS = 100
-"""Jobs in one row, which holds about `BATCH_BYTES` at most. More would save no room that can be measured, and a row is
-read as a whole for one of its jobs."""
-
-MADE_CHARS = 10
-"""Of an id: the upper 40 of its 48 bits of milliseconds."""
+BLOCK_SEQS = 256
+"""Jobs in one row at most. More would save no room that can be measured, and a row is read as a whole for one of its
+jobs. A part of the schema: rows are looked for by the number of their block."""
 
 EXPIRES_S, EXPIRES_MAX = 64.0, 1e15
 """Jobs in one row expire within such a stretch of time; those that expire later than some time do not at all."""
@@ -35,14 +30,27 @@ EXPIRES_S, EXPIRES_MAX = 64.0, 1e15
 INSERT = "INSERT INTO archive VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REWRITE = "UPDATE archive SET count = ?, marks = ?, jobs = ?, ends = ?, sum = ? WHERE n = ?"
 DELETE = "DELETE FROM archive WHERE n = ?"
-SPANS = """SELECT n, marks FROM archive INDEXED BY archive_id
-    WHERE made IN (SELECT value FROM json_each(?)) AND id_max >= ? AND id_min <= ?"""
 READ = "SELECT * FROM archive WHERE n = ?"
-READ_SLICE = "SELECT * FROM archive WHERE seq_first = ?"
-SLICES = "SELECT DISTINCT seq_first FROM archive WHERE seq_first <= ? ORDER BY seq_first DESC"
+READ_BLOCK = "SELECT * FROM archive WHERE block = ?"
+BLOCKS = "SELECT DISTINCT block FROM archive WHERE block <= ? ORDER BY block DESC"
 EXPIRED = "SELECT n, count FROM archive WHERE expires <= ? ORDER BY expires LIMIT ?"
-OLDEST = "SELECT n, seq_last, count FROM archive ORDER BY seq_first, n LIMIT 1"
+OLDEST = "SELECT n, seq_last, count FROM archive ORDER BY block, n LIMIT 1"
 COUNT = "SELECT ifnull(sum(count), 0), ifnull(max(seq_last), 0) FROM archive"
+
+
+class Part(NamedTuple):
+    """Jobs that make one row, see the table."""
+
+    block: int
+    seq_last: int
+    jobs_count: int
+    made: str
+    id_min: str
+    id_max: str
+    expires: float
+    marks: bytes
+    jobs: bytes
+    ends: bytes
 
 
 class Archive:
@@ -70,28 +78,27 @@ class Archive:
 
     def add(self, kept: list[Kept]) -> None:
         """Keeps jobs that have ended, in order of seq."""
-        for start in range(0, len(kept), ROW_JOBS):
-            some = kept[start : start + ROW_JOBS]
-            (first, *_), (last, *_) = some[0], some[-1]
-            for together in _alike(some):
+        while kept:
+            block = kept[0][0] // BLOCK_SEQS
+            behind = bisect_left(kept, ((block + 1) * BLOCK_SEQS,))
+            for together in alike(kept[:behind]):
                 for row in batches(together, [len(job) + len(end.value) for _, _, job, end in together]):
-                    self._insert(first, last, row)
+                    _, names, jobs, _ = zip(*row, strict=True)
+                    about = ids.made(names[0]), min(names), max(names), ids.marks(names)
+                    self.keep(part_of(row, block, *about, array_of(jobs)))
+            kept = kept[behind:]
 
-    def _insert(self, first: int, last: int, kept: list[Kept]) -> None:
-        _, ids, jobs, ends = zip(*kept, strict=True)
-        which = first, last, len(kept), _made(ids[0]), min(ids), max(ids), max([end.expires for end in ends]) + 0.0
-        row = *which, _marks(ids), array_of(jobs), pack(ends)
-        self._db.execute(INSERT, (*row, sums.of(*row)))
-        self.count += len(kept)
+    def keep(self, part: Part) -> None:
+        """Keeps the jobs of one row."""
+        self._db.execute(INSERT, (*part, sums.of(*part)))
+        self.count += part.jobs_count
 
     def take(self, seqs: set[int]) -> list[Opened]:
         """Lets go of those of these jobs that are here."""
         taken: list[Opened] = []
-        while seqs and self.count:
-            first = self._db.execute(SLICES, (max(seqs),)).fetchone()
-            for row in self._db.execute(READ_SLICE, first or (0,)).fetchall():
+        for block in {seq // BLOCK_SEQS for seq in seqs} if self.count else ():
+            for row in self._db.execute(READ_BLOCK, (block,)).fetchall():
                 taken += self._without(row, seqs)
-            seqs = {seq for seq in seqs if first and seq < first[0]}
         return taken
 
     def _without(self, row: tuple[Any, ...], seqs: set[int]) -> list[Opened]:
@@ -100,11 +107,11 @@ class Archive:
         if len(left) == len(jobs):
             return []
         self.count -= len(jobs) - len(left)
-        number, first, last, _, made, id_min, id_max, expires, *_ = row
+        number, block, last, _, made, id_min, id_max, expires, *_ = row
         if left:
             packed = array_of([pack(job) for job, _ in left]), array_of([pack(end) for _, end in left])
-            marks = _marks([job.id for job, _ in left])
-            found = sums.of(first, last, len(left), made, id_min, id_max, expires, marks, *packed)
+            marks = ids.marks([job.id for job, _ in left])
+            found = sums.of(block, last, len(left), made, id_min, id_max, expires, marks, *packed)
             self._db.execute(REWRITE, (len(left), marks, *packed, found, number))
         else:
             self._db.execute(DELETE, (number,))
@@ -142,34 +149,28 @@ class Archive:
 
     # ---- looking ---------------------------------------------------------------------------------------
 
-    def find(self, ids: list[str]) -> list[Record]:
+    def find(self, wanted: list[str]) -> list[Record]:
         """Those of the jobs with these ids that are here."""
-        if not (ids and self.count):
-            return []
-        made = json.dumps(list({_made(id) for id in ids}))
         found: list[Record] = []
-        spans = self._db.execute(SPANS, (made, min(ids), max(ids))).fetchall()
-        wanted, its_marks = set(ids), set(_marks_in(_marks(ids))) if spans else set()
-        for number, marks in spans:
-            places = [place for place, mark in enumerate(_marks_in(marks)) if mark in its_marks]
-            if places:
-                row = self._db.execute(READ, (number,)).fetchone()
-                found += [record_of(job, end) for job, end in _opened_at(places, row) if job.id in wanted]
+        names = set(wanted)
+        for number, places in ids.rows_with(self._db, "archive", wanted) if wanted and self.count else ():
+            row = self._db.execute(READ, (number,)).fetchone()
+            found += [record_of(job, end) for job, end in _opened_at(places, row) if job.id in names]
         return found
 
     def newest(self, before: int) -> Iterator[Record]:
         """The jobs below a seq, newest first."""
-        for (first,) in self._db.execute(SLICES, (before - 1,)) if self.count else ():
-            rows = self._db.execute(READ_SLICE, (first,)).fetchall()
+        for (block,) in self._db.execute(BLOCKS, ((before - 1) // BLOCK_SEQS,)) if self.count else ():
+            rows = self._db.execute(READ_BLOCK, (block,)).fetchall()
             jobs = sorted((each for row in rows for each in _opened(row)), key=lambda each: each[0].seq, reverse=True)
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
-def _alike(kept: list[Kept]) -> Iterable[list[Kept]]:
+def alike(kept: list[Kept]) -> Iterable[list[Kept]]:
     """Those that may be in one row. Mostly all may, as the first and the last one tell, by id and by time."""
-    _, ids, _, ends = zip(*kept, strict=True)
+    _, names, _, ends = zip(*kept, strict=True)
     expires = [end.expires for end in ends]
-    if _kind(min(ids), min(expires)) == _kind(max(ids), max(expires)):
+    if _kind(min(names), min(expires)) == _kind(max(names), max(expires)):
         return [kept]
     found: dict[tuple[str, float], list[Kept]] = {}
     for each in kept:
@@ -179,24 +180,14 @@ def _alike(kept: list[Kept]) -> Iterable[list[Kept]]:
 
 
 def _kind(id: str, expires: float) -> tuple[str, float]:
-    return id[:MADE_CHARS], min(expires, EXPIRES_MAX) // EXPIRES_S
+    return id[: ids.MADE_CHARS], min(expires, EXPIRES_MAX) // EXPIRES_S
 
 
-def _made(id: str) -> str:
-    """What ids made at about this time begin with, as SQLite finds it in JSON: without NUL, where it would end."""
-    return id[:MADE_CHARS].replace("\0", " ")
-
-
-def _marks(ids: Sequence[str]) -> bytes:
-    """Some bits of each id, in order of the jobs: by them all others are passed by unopened."""
-    marks = array("I", [crc32(id.encode()) for id in ids]).tobytes()
-    return marks + crc32(marks, 1).to_bytes(4, "big")  # they are believed before the row is
-
-
-def _marks_in(marks: bytes) -> array[int]:
-    if crc32(marks[:-4], 1) != int.from_bytes(marks[-4:], "big"):
-        raise sums.Damaged("the marks of a row of the archive are not what was written")
-    return array("I", marks[:-4])
+def part_of(kept: list[Kept], block: int, made: str, id_min: str, id_max: str, marks: bytes, jobs: bytes) -> Part:
+    """A row of such jobs, which are in the order of `marks` and `jobs`."""
+    seqs, _, _, ends = zip(*kept, strict=True)
+    expires = max([end.expires for end in ends]) + 0.0
+    return Part(block, max(seqs), len(kept), made, id_min, id_max, expires, marks, jobs, pack(ends))
 
 
 def _opened(row: tuple[Any, ...]) -> list[Opened]:

@@ -183,8 +183,9 @@ class Database:
                 sums.record_of(row)
             for row in self.db.execute(tables.ARCHIVE):
                 sums.checked(row[1:])
-            for row in self.db.execute(tables.ALL_POINTS):
-                sums.checked(row)
+            for sql in (tables.ALL_POINTS, tables.SEGMENTS, tables.SEGMENT_JOBS):
+                for row in self.db.execute(sql):
+                    sums.checked(row)
 
     def _checked(self, sql: str) -> int:
         """The one number of a table that has it and its sum."""

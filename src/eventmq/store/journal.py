@@ -1,12 +1,13 @@
-"""Jobs that are only in the journal yet: new ones, and those of them that have succeeded since.
+"""Jobs that are only in the journal yet: new ones, and those of them that have succeeded since. And how jobs did that
+are kept elsewhere, in segments (`segments`): a job stays there until what is here of it is retired.
 
 One row of the journal is one commit. It says which plain jobs were new, which of them succeeded, and which became
 ordinary rows; so most jobs cost a part of two rows instead of one row and an index entry, written twice. This is what
 the rows of the journal come to, oldest first, kept in memory by seq and by id: what is here is nowhere else, and
 whatever the rows say is here after `replay`.
 
-What is oldest is *retired*: out of the journal into the table `job` if it is live, into the `archive` if it has
-succeeded. That goes in whole turns, a slice at a time, so that no turn waits for it.
+What is oldest is *retired*: out of the journal into a segment if it is live, into the `archive` if it has succeeded.
+That goes in whole turns, a slice at a time, so that no turn waits for it.
 
 Knows no database. It changes with what is being committed; if that fails, it is made anew from the rows.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -53,7 +54,32 @@ Opened = tuple[Job, Ended | None]
 
 
 Kept = tuple[int, str, bytes, Ended]
-"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, how it has succeeded."""
+"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, how it has succeeded. Id
+and `Job` are empty if it is kept elsewhere."""
+
+
+class Elsewhere(Protocol):
+    """The segments."""
+
+    def __contains__(self, seq: object, /) -> bool:
+        """Whether a job is kept there."""
+
+    def beside(self, seq: int) -> list[int]:
+        """All that are kept in one segment with this one, by seq."""
+
+
+class Retired(NamedTuple):
+    """What the journal lets go of.
+
+    Attributes:
+        live: Jobs that wait.
+        ended: Jobs that have succeeded.
+        elsewhere: The same, of those that are kept in segments, a list for each.
+    """
+
+    live: list[Job]
+    ended: list[Kept]
+    elsewhere: list[list[Kept]]
 
 
 class _Turn(Body):
@@ -70,20 +96,22 @@ class Journal:
     Attributes:
         first: Number of the oldest row that is not retired.
         last: No job up to this seq is new.
-        ended: How many of the jobs have succeeded.
+        ends: How jobs have succeeded, by seq: here and elsewhere.
     """
 
-    def __init__(self, rows: Iterable[tuple[Any, ...]] = (), last: int = 0) -> None:
+    def __init__(self, elsewhere: Elsewhere, rows: Iterable[tuple[Any, ...]] = (), last: int = 0) -> None:
         """What the rows (number, turn) come to, oldest first; `last` is the largest seq anywhere else."""
         self.first = 0
         self.last = last
+        self._elsewhere = elsewhere
         self._jobs: dict[int, tuple[str, bytes]] = {}
-        self._ends: dict[int, Ended] = {}
+        self.ends: dict[int, Ended] = {}
         self._seqs: dict[str, int] = {}
         self._turns: deque[tuple[int, list[int], int]] = deque()  # those that say something, with their bytes
         self._count = 0
         self._bytes = 0
         self._added: list[int] = []
+        self._late: list[int] = []
         self._ended: list[Ended] = []
         self._left: list[int] = []
         for number, packed in rows:
@@ -98,43 +126,39 @@ class Journal:
         for job, raw in zip(jobs, turn.added, strict=True):
             self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
             self.last = job.seq
+        late: list[int] = []
         for end in turn.ended:
             if end.seq in self._jobs:  # not retired
-                self._ends[end.seq] = end
-        self._open([seq for seq in turn.left if seq in self._jobs])
-        return [job.seq for job in jobs]
+                self.ends[end.seq] = end
+            elif end.seq in self._elsewhere:
+                self.ends[end.seq] = end
+                late.append(end.seq)
+        self._leave(turn.left)
+        return [job.seq for job in jobs] + late
 
     def _note(self, number: int, added: list[int], size: int) -> None:
         self._turns.append((number, added, size))
         self._count += len(added)
         self._bytes += size
 
-    @property
-    def ended(self) -> int:
-        return len(self._ends)
-
     # ---- one turn --------------------------------------------------------------------------------------
 
     def leave(self, touched: set[int]) -> list[Opened]:
-        """Lets go of jobs that are to be ordinary rows."""
-        left = [seq for seq in sorted(touched) if seq in self._jobs]
+        """Lets go of jobs that are to be ordinary rows. Returns those that were here."""
+        left = [seq for seq in sorted(touched) if seq in self._jobs or seq in self.ends]
         self._left += left
-        return self._open(left)
+        return self._leave(left)
 
     def add(self, jobs: list[Job], touched: set[int]) -> list[Job]:
         """Takes the new jobs that are plain. Returns the others. One that is here already would be stored twice, and no
         Router could start when it is retired."""
         kept, seqs, added = self._jobs, self._seqs, self._added
-        others, created, earliest, latest, last = [], -1.0, "", "", self.last
-        for job in jobs:
-            if job.created != created:
-                created = job.created
-                earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
+        others, last = [], self.last
+        for job, may_stay in zip(jobs, plain(jobs), strict=True):
             seq, id = job.seq, job.id
             if id in seqs:
                 raise StoreError(f"a job with the id {id!r} is in the journal already")
-            is_plain = earliest <= id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES
-            if not is_plain or seq <= last or seq in touched:
+            if not may_stay or seq <= last or seq in touched:
                 others.append(job)
                 continue
             kept[seq], seqs[id], last = (id, pack(job)), seq, seq
@@ -143,14 +167,17 @@ class Journal:
         return others
 
     def end(self, ended: list[Ended]) -> list[Ended]:
-        """Takes how jobs of the journal succeeded. Returns the others."""
-        jobs, ends = self._jobs, self._ends
+        """Takes how jobs succeeded that are here or elsewhere. Returns the others."""
+        jobs, ends, elsewhere, late = self._jobs, self.ends, self._elsewhere, self._late
         others = []
         for end in ended:
             seq = end.seq
-            if seq not in jobs or seq in ends:
+            is_here = seq in jobs
+            if seq in ends or not (is_here or seq in elsewhere):
                 others.append(end)
                 continue
+            if not is_here:
+                late.append(seq)
             if end.run_s != end.run_s:
                 end = replace(end, run_s=0.0)  # as SQLite, which has no NaN
             ends[seq] = end
@@ -163,13 +190,14 @@ class Journal:
         if not (added or ended or left):
             return b""
         said = b"\x93" + array_of([self._jobs[seq][1] for seq in added]) + pack(ended) + pack(left)
-        self._note(number, added, len(said))
-        self._added, self._ended, self._left = [], [], []
+        self._note(number, added + self._late, len(said))
+        self._added, self._late, self._ended, self._left = [], [], [], []
         return said
 
-    def retire(self, number: int, aged: int = 0) -> tuple[list[Opened], list[Kept]]:
+    def retire(self, number: int, aged: int = 0) -> Retired:
         """Lets go of the jobs of some of the oldest turns, if there are too many or these are not behind turn `aged`.
-        Returns those that are live, and those that have succeeded.
+        What is elsewhere goes with all that is kept with it, also what later turns have said of that: fewer segments
+        are opened, and fewer twice.
 
         Args:
             number: The turn that is being made, which stays.
@@ -177,7 +205,7 @@ class Journal:
         """
         is_full = self._is_large or number - self.first > TURNS_MAX
         if not is_full and not (self._turns and self._turns[0][0] <= aged):
-            return [], []
+            return Retired([], [], [])
         stop = number if self._is_large else min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
         seqs: list[int] = []
         while self._turns and self._turns[0][0] < stop:
@@ -190,11 +218,16 @@ class Journal:
             self._bytes -= size
             seqs += added
         self.first = stop
-        jobs, ends = self._jobs, self._ends
-        ended: list[Kept] = [(seq, *jobs.pop(seq), ends.pop(seq)) for seq in seqs if seq in ends]
+        jobs, ends = self._jobs, self.ends
+        ended: list[Kept] = [(seq, *jobs.pop(seq), ends.pop(seq)) for seq in seqs if seq in ends and seq in jobs]
         for _, id, _, _ in ended:
             del self._seqs[id]
-        return self._open([seq for seq in seqs if seq in jobs]), ended
+        elsewhere: list[list[Kept]] = []
+        for seq in seqs:
+            if seq in ends:
+                beside = self._elsewhere.beside(seq)
+                elsewhere.append([(each, "", b"", ends.pop(each)) for each in beside if each in ends])
+        return Retired([job for job, _ in self._leave([seq for seq in seqs if seq in jobs])], ended, elsewhere)
 
     @property
     def _is_large(self) -> bool:
@@ -220,19 +253,30 @@ class Journal:
 
     def live(self) -> list[Job]:
         """The live ones, by seq."""
-        return [job_of(packed) for seq, (_, packed) in self._jobs.items() if seq not in self._ends]
+        return jobs_of(array_of([packed for seq, (_, packed) in self._jobs.items() if seq not in self.ends]))
 
     def _record(self, seq: int) -> Record:
-        return record_of(job_of(self._jobs[seq][1]), self._ends.get(seq))
+        return record_of(job_of(self._jobs[seq][1]), self.ends.get(seq))
 
-    def _open(self, seqs: list[int]) -> list[Opened]:
-        """Lets go of some jobs."""
-        opened: list[Opened] = []
-        for seq in seqs:
-            id, packed = self._jobs.pop(seq)
+    def _leave(self, seqs: list[int]) -> list[Opened]:
+        """Lets go of some jobs, and of how they ended. Returns those that were here."""
+        here = [seq for seq in seqs if seq in self._jobs]
+        packed = [self._jobs.pop(seq) for seq in here]
+        for id, _ in packed:
             del self._seqs[id]
-            opened.append((job_of(packed), self._ends.pop(seq, None)))
-        return opened
+        ends = {seq: self.ends.pop(seq, None) for seq in seqs}
+        return [(job, ends[job.seq]) for job in jobs_of(array_of([job for _, job in packed]))]
+
+
+def plain(jobs: list[Job]) -> list[bool]:
+    """Whether journal and segments may keep these jobs."""
+    found, created, earliest, latest = [], -1.0, "", ""
+    for job in jobs:
+        if job.created != created:
+            created = job.created
+            earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
+        found.append(earliest <= job.id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES)
+    return found
 
 
 def not_plain(ended: list[Ended]) -> set[int]:
@@ -252,6 +296,14 @@ def job_of(packed: bytes) -> Job:
     job = decode(packed, Job)
     job.lease = 0
     return job
+
+
+def jobs_of(packed: bytes) -> list[Job]:
+    """The same of an array of jobs."""
+    jobs = decode(packed, list[Job])
+    for job in jobs:
+        job.lease = 0
+    return jobs
 
 
 def record_of(job: Job, end: Ended | None) -> Record:

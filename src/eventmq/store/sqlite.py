@@ -1,16 +1,18 @@
 """The store: jobs in one SQLite database, in a file or in memory. The database itself is `database`'s.
 
-What it costs decides its shape. A job is in one of three places: most are a part of some rows of the `journal`, then,
-if they succeed, of one of the `archive`; all others are rows of the table `job`, and whatever happens to a job but that
-it succeeds makes such a row of it. There a row is found by `seq`, its rowid. Besides that there is one index over ids,
-which are time-ordered, and partial ones over the rows that are only here (`paged`) and over those with a key. Small
-columns come before the large ones, so scans do not follow overflow chains. An ended job is the same row with its
-outcome filled in. Every row of every table carries sums of what it says (`sums`), and is not believed without.
+What it costs decides its shape. A job is in one of four places: most are a part of some rows of the `journal`, then,
+if they succeed, of one of the `archive`; those that wait for long are a part of a segment (`segments`) before. All
+others are rows of the table `job`, and whatever happens to a job but that it succeeds makes such a row of it. There
+a row is found by `seq`, its rowid. Besides that there is one index over ids, which are time-ordered, and partial ones
+over the rows that are only here (`paged`) and over those with a key. Small columns come before the large ones, so
+scans do not follow overflow chains. An ended job is the same row with its outcome filled in. Every row of every table
+carries sums of what it says (`sums`), and is not believed without.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from heapq import merge
@@ -30,9 +32,10 @@ from eventmq.store.database import Database
 from eventmq.store.journal import Journal, Opened, not_plain
 from eventmq.store.past import SqlitePast
 from eventmq.store.retention import Retention
+from eventmq.store.segments import Segments
 
 KEPT_ROWS = 4
-"""Looking at a job of the journal or the archive costs about as much as looking at so many rows."""
+"""Looking at a job that has no row costs about as much as looking at so many rows."""
 
 AGED_S = 5.0
 """Jobs are retired when the journal has had them so long, or twice as long, a slice with each `forget`."""
@@ -53,7 +56,8 @@ class SqliteStore:
         self._durability = durability
         self._database = Database(path, durability)
         self._db = self._database.db
-        self._journal = Journal()
+        self._segments = Segments(self._db)
+        self._journal = Journal(self._segments)
         self._last_id = ""  # no job has one above it
         self._archive = Archive(self._db)
         self._retention = Retention(self._db, self._archive)
@@ -70,21 +74,26 @@ class SqliteStore:
                 raise
         with self._database.trust():
             jobs = [sums.job_of(row) for row in self._db.execute(tables.HELD)]
-            paged = dict(self._db.execute(tables.COUNT_PAGED))
+            paged = Counter(dict(self._db.execute(tables.COUNT_PAGED)))
             delayed = dict(self._db.execute(tables.COUNT_DELAYED))
             self._replay()
-            kept = self._journal.ended + self._archive.count
-            self._retention.load(len(jobs) + sum(paged.values()) + sum(delayed.values()), kept)
+            kept = len(self._journal.ends) + self._archive.count
+            self._retention.load(len(jobs) + paged.total() + sum(delayed.values()), kept)
+            jobs += self._journal.live() + self._segments.held()
+            paged += self._segments.paged()
             facts = dict(sums.checked(row) for row in self._db.execute(tables.FACTS))
-        jobs = sorted(jobs + self._journal.live(), key=attrgetter("seq"))
-        return Snapshot(self._database.epoch, self._journal.last + 1, jobs, paged, delayed, facts)
+        jobs.sort(key=attrgetter("seq"))
+        return Snapshot(self._database.epoch, self._journal.last + 1, jobs, dict(paged), delayed, facts)
 
     def _replay(self) -> None:
-        """What memory knows of the journal and the archive, made anew."""
+        """What memory knows of the journal, the segments and the archive, made anew."""
+        self._segments.load()
         last = max(self._database.number("SELECT ifnull(max(seq), 0) FROM job"), self._archive.load())
-        self._journal = Journal(map(sums.checked, self._db.execute(tables.JOURNAL)), last)
+        rows = map(sums.checked, self._db.execute(tables.JOURNAL))
+        self._journal = Journal(self._segments, rows, max(last, self._segments.last))
+        self._segments.ends = self._journal.ends
         (row_id,) = self._db.execute("SELECT ifnull(max(id), '') FROM job").fetchone()
-        self._last_id = max(row_id, self._archive.last_id(), self._journal.last_id())
+        self._last_id = max(row_id, *(part.last_id() for part in (self._archive, self._journal, self._segments)))
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._database.has_room():
@@ -100,7 +109,8 @@ class SqliteStore:
             self._write(tables.REQUEUE, changes.requeued, map(self._again, changes.requeued))
             added = self._journal.add(changes.added, touched)
             self._write(tables.ADD, added, map(_row_of_job, added))
-            self._write(tables.SPILL, changes.spilled, map(_row_of_job, changes.spilled))
+            spilled = self._segments.spill(changes.spilled, touched)
+            self._write(tables.SPILL, spilled, map(_row_of_job, spilled))
             self._write(tables.DELAY, changes.delayed, map(_row_of_job, changes.delayed))
             self._write(tables.MOVE, changes.moved, map(_row_of_move, changes.moved))
             self._write(tables.PAGE_OUT, changes.paged_out, zip(changes.paged_out, strict=True))
@@ -124,7 +134,8 @@ class SqliteStore:
             rows = self._db.execute(tables.PAGE_SAME_RANK, (queue, rank, seq, limit)).fetchall()
             if len(rows) < limit:
                 rows += self._db.execute(tables.PAGE_LOWER_RANKS, (queue, rank, limit - len(rows))).fetchall()
-            return [sums.job_of(row) for row in rows]
+            jobs = self._segments.page(queue, after, limit)
+            return sorted(jobs + list(map(sums.job_of, rows)), key=_place)[:limit] if rows else jobs
 
     def due(self, after: tuple[float, int], limit: int) -> list[Job]:
         due, seq = after
@@ -142,7 +153,7 @@ class SqliteStore:
             found, ids = self._journal.find(ids)
             for some in _filled_up(ids):
                 found += map(sums.record_of, self._db.execute(tables.FIND[len(some)], some).fetchall())
-            return found + self._archive.find(ids)
+            return found + self._archive.find(ids) + self._segments.find(ids)
 
     def holders(self, name: str, unique: str) -> list[Holder]:
         with self._database.trust():
@@ -155,12 +166,12 @@ class SqliteStore:
                 return page
             if wanted.ids is None:
                 most = rows // KEPT_ROWS + 1
-                sources = self._journal.newest(before), self._archive.newest(before)
+                sources = [part.newest(before) for part in (self._journal, self._archive, self._segments)]
                 kept = list(islice(merge(*sources, key=lists.seq_of, reverse=True), most))
                 ends = len(kept) < most or kept[-1].job.created < wanted.stop
             else:
                 kept, ids = self._journal.find(list(wanted.ids))
-                kept, ends = kept + self._archive.find(ids), True
+                kept, ends = kept + self._archive.find(ids) + self._segments.find(ids), True
         last = max(page.before, 0 if ends else kept[-1].job.seq)
         return lists.joined(page.lines, kept, wanted, range(last, before), now, limit)
 
@@ -207,9 +218,12 @@ class SqliteStore:
         try:
             with self._database.transaction(journal.turn) as number:
                 first = journal.first
-                live, ended = journal.retire(number, aged)
-                self._insert(live)
-                self._archive.add(ended)
+                retired = journal.retire(number, aged)
+                self._archive.add(retired.ended)
+                for kept in retired.elsewhere:
+                    for part in self._segments.retire(kept):
+                        self._archive.keep(part)
+                self._insert([(job, None) for job in self._segments.add(retired.live, paged=0)])
                 if journal.first != first:
                     self._db.execute(tables.JOURNAL_DROP, (journal.first,))
                 yield
@@ -227,7 +241,7 @@ class SqliteStore:
     def _make_rows(self, changes: Changes, touched: set[int]) -> None:
         """What `changes` do something to becomes an ordinary row, if it is none."""
         over = [(again.seq, again.state) for again in changes.requeued] + changes.forgotten
-        left = self._journal.leave(touched)
+        left = self._segments.take(touched) + self._journal.leave(touched)
         self._insert(left + self._archive.take({seq for seq, state in over if state == "succeeded"}))
 
     def _insert(self, kept: Sequence[Opened]) -> None:
@@ -266,6 +280,10 @@ def _touched(changes: Changes) -> set[int]:
     touched.update(each.seq for each in changes.requeued)
     touched.update(seq for seq, _ in changes.forgotten)
     return touched
+
+
+def _place(job: Job) -> tuple[int, int]:
+    return -job.priority, job.seq
 
 
 def _filled_up(ids: Iterable[str]) -> Iterator[list[str]]:

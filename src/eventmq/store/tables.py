@@ -1,13 +1,13 @@
 """What the SQLite file holds, and most statements that are run over and over on it. Text only.
 
-Schema 3. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
+Schema 4. To change a table, raise `SCHEMA` and teach `sqlite` to turn the schema before into this one.
 """
 
 from __future__ import annotations
 
 from eventmq.store.base import DEAD_LETTERS
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the tables, kept as `user_version`."""
 
 APPLICATION_ID = int.from_bytes(b"EvMQ", "big")
@@ -71,7 +71,7 @@ CREATE TABLE journal (                    -- see journal.py
 );
 CREATE TABLE archive (                    -- see archive.py
     n        INTEGER PRIMARY KEY,
-    seq_first INTEGER NOT NULL,           -- of the slice that this is a part of
+    block    INTEGER NOT NULL,            -- of seqs
     seq_last INTEGER NOT NULL,
     count    INTEGER NOT NULL,
     made     TEXT    NOT NULL,            -- what all ids begin with
@@ -84,8 +84,30 @@ CREATE TABLE archive (                    -- see archive.py
     sum      INTEGER NOT NULL
 );
 CREATE INDEX archive_id ON archive (made, id_max, id_min);
-CREATE INDEX archive_seq ON archive (seq_first);
+CREATE INDEX archive_block ON archive (block);
 CREATE INDEX archive_expires ON archive (expires);
+CREATE TABLE segment (                    -- see segments.py
+    n        INTEGER PRIMARY KEY,
+    block    INTEGER NOT NULL,            -- of seqs
+    paged    INTEGER NOT NULL,            -- 1: the Router does not hold these jobs in memory
+    queue    TEXT    NOT NULL,
+    rank     INTEGER NOT NULL,
+    left     BLOB    NOT NULL,            -- a bit for each seq of the block: the job is still here
+    sum      INTEGER NOT NULL
+);
+CREATE INDEX segment_block ON segment (block);
+CREATE INDEX segment_paged ON segment (queue, rank, block, n) WHERE paged = 1;
+CREATE TABLE segment_jobs (
+    n        INTEGER PRIMARY KEY,
+    made     TEXT    NOT NULL,            -- what all ids begin with
+    id_min   TEXT    NOT NULL,
+    id_max   TEXT    NOT NULL,
+    marks    BLOB    NOT NULL,
+    seqs     BLOB    NOT NULL,            -- the bits that `left` had at first
+    jobs     BLOB    NOT NULL,
+    sum      INTEGER NOT NULL
+);
+CREATE INDEX segment_jobs_id ON segment_jobs (made, id_max, id_min);
 """
 SHAPE = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
 
@@ -119,6 +141,7 @@ JOURNAL_SPAN = "SELECT min(n), max(n), count(*) FROM journal"
 JOURNAL_ADD = "INSERT INTO journal VALUES (?, ?, ?)"
 JOURNAL_DROP = "DELETE FROM journal WHERE n < ?"
 ARCHIVE = "SELECT * FROM archive"
+SEGMENTS, SEGMENT_JOBS = "SELECT * FROM segment ORDER BY n", "SELECT * FROM segment_jobs ORDER BY n"
 FACTS = "SELECT name, value, sum FROM fact"
 DROP_FACT = "DELETE FROM fact WHERE name = ?"
 
