@@ -85,29 +85,20 @@ def status(admin: Admin) -> Told:
     eventmq status -o json
     """
     told = admin.ask("STATUS")
-    return Told(told, Table("Router", ("what", "value"), [*_summary(told), *_counters(told)], folds=True))
+    return Told(told, Table("Router", ("what", "value"), [*_rows_of(told)], folds=True))
 
 
-def _summary(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    jobs = told["jobs"]
-    rows: list[tuple[str, Any]] = [
-        ("state", "draining" if told["draining"] else "running"),
-        ("up", span(told["uptime_s"])),
-        ("job managers", told["managers"]),
-        ("schedulers", told["schedulers"]),
-    ]
-    rows += [(f"jobs {state}", number) for state, number in jobs.items()]
-    rows += [(f"schedules {state}", number) for state, number in told["schedules"].items() if number]
-    rows += [("expected back", name) for name in told["expected_managers"]]
-    rows += [(f"queue {queue}", said_about(rule)) for queue, rule in told["queues"].items()]
-    return rows
-
-
-def _counters(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    rows = [(f"counted {name}", number) for name, number in told["counts"].items()]
-    rows += [(f"refused {reason}", number) for reason, number in told["refusals"].items()]
-    rows += [(f"store {name}", value) for name, value in told["store"].items()]
-    return rows
+def _rows_of(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "state", "draining" if told["draining"] else "running"
+    yield "up", span(told["uptime_s"])
+    yield "job managers", told["managers"]
+    yield "schedulers", told["schedulers"]
+    yield from ((f"jobs {state}", number) for state, number in told["jobs"].items())
+    yield from ((f"schedules {state}", number) for state, number in told["schedules"].items() if number)
+    yield from (("expected back", name) for name in told["expected_managers"])
+    yield from ((f"queue {queue}", said_about(rule)) for queue, rule in told["queues"].items())
+    for word, map in (("counted", "counts"), ("refused", "refusals"), ("store", "store")):
+        yield from ((f"{word} {name}", value) for name, value in told[map].items())
 
 
 def said_about(rule: Mapping[str, Any]) -> str:
