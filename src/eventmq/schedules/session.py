@@ -12,7 +12,7 @@ import math
 from eventmq import limits
 from eventmq.errors import InvalidSchedule
 from eventmq.protocol import scheduling, v2
-from eventmq.protocol.conversation import ConversationV2
+from eventmq.protocol.conversation import Conversation, ConversationV2
 from eventmq.protocol.scheduling import Assign, Tick, Withdraw
 from eventmq.schedules.agenda import Agenda
 
@@ -20,29 +20,54 @@ LEAVE = True
 """What a message may ask for: to leave."""
 
 
-class SchedulerSession(ConversationV2[bool]):
-    """A scheduler that speaks eMQP/2.0.
-
-    Args:
-        name: For people.
-        nonce: Made when the process started.
-        heartbeat_s: Time between beats.
+class Scheduling(Conversation[bool]):
+    """What a scheduler does in either version.
 
     Attributes:
         agenda: What it has to do.
     """
 
     nothing = not LEAVE
+    agenda: Agenda
+    _ahead: float | None = None  # how far the Router's clock is ahead of our `now`, if that is known
+    _leaving = False
+
+    def _due(self, now: float) -> list[Tick]:
+        """What is due and may be said, as many at a time as fit."""
+        if not self._open or self._ahead is None or self._leaving:
+            return []
+        return self.agenda.take_due(now + self._ahead, limits.BATCH_JOBS_MAX)
+
+    def next_time(self) -> float:
+        """Monotonic time at which there is something to do even if nothing is received."""
+        if not self._open:
+            return self._inform_at
+        when = self.agenda.next_time
+        if when is None or self._ahead is None or self._leaving:
+            return self._beat_at
+        return min(self._beat_at, when - self._ahead)
+
+    def leave(self) -> None:
+        """Say nothing new; what is under way may still be answered."""
+        self._leaving = True
+
+
+class SchedulerSession(Scheduling, ConversationV2[bool]):
+    """A scheduler that speaks eMQP/2.0.
+
+    Args:
+        name: For people.
+        nonce: Made when the process started.
+        heartbeat_s: Time between beats.
+    """
 
     def __init__(self, name: str, nonce: str, heartbeat_s: float) -> None:
         super().__init__(heartbeat_s)
         self.agenda = Agenda()
         self._who = (name, nonce)
         self._received = 0
-        self._ahead: float | None = None  # how far the Router's clock is ahead of our `now`, by the last two beats
-        self._ahead_now = -math.inf  # by the last one: its way here makes it seem less
+        self._ahead_now = -math.inf  # by the last beat: its way here makes it seem less, so the last two count
         self._unacked: dict[int, tuple[list[Tick], float]] = {}
-        self._leaving = False
         self._handlers |= {
             b"ACK": (lambda body: v2.Ack, self._on_ack),
             b"SCHEDULE": (lambda body: Assign, self._on_assign),
@@ -115,10 +140,7 @@ class SchedulerSession(ConversationV2[bool]):
 
     def flush(self, now: float) -> None:
         """End of a turn: say what is due."""
-        while self._open and self._ahead is not None and not self._leaving:
-            ticks = self.agenda.take_due(now + self._ahead, limits.BATCH_JOBS_MAX)
-            if not ticks:
-                return
+        while ticks := self._due(now):
             self._request(self._next_n(), ticks, now)
 
     def _request(self, n: int, ticks: list[Tick], now: float) -> None:
@@ -131,21 +153,6 @@ class SchedulerSession(ConversationV2[bool]):
         for n, (ticks, sent) in list(self._unacked.items()):
             if now - sent >= limits.RESEND_S:
                 self._request(n, ticks, now)
-
-    def next_time(self) -> float:
-        """Monotonic time at which there is something to do even if nothing is received."""
-        if not self._open:
-            return self._inform_at
-        when = self.agenda.next_time
-        if when is None or self._ahead is None or self._leaving:
-            return self._beat_at
-        return min(self._beat_at, when - self._ahead)
-
-    # ---- leaving -----------------------------------------------------------------------------------
-
-    def leave(self) -> None:
-        """Say nothing new; wait for what is under way."""
-        self._leaving = True
 
     def settled(self) -> bool:
         """Whether the Router has ACKed everything that it was told."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eventmq import limits
 from eventmq.errors import InvalidMessageError, InvalidSchedule
 from eventmq.protocol import calls, v1
 from eventmq.protocol.conversation import ConversationV1
@@ -17,27 +16,20 @@ from eventmq.protocol.scheduling import Assignment
 from eventmq.schedules import due as dues
 from eventmq.schedules.agenda import Agenda
 from eventmq.schedules.rule import check
-from eventmq.schedules.session import LEAVE
+from eventmq.schedules.session import LEAVE, Scheduling
 
 
-class SchedulerSessionV1(ConversationV1[bool]):
+class SchedulerSessionV1(Scheduling, ConversationV1[bool]):
     """A scheduler that speaks eMQP/1.0.
 
     Args:
         new_id: Makes message ids.
-
-    Attributes:
-        agenda: What it has to do.
     """
-
-    nothing = not LEAVE
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         super().__init__(new_id, "scheduler")
         self.agenda = Agenda()
         self._jobs: dict[str, list[Any]] = {}  # by schedule: the job, its headers, how many runs are left
-        self._ahead = 0.0
-        self._leaving = False
 
     def tick(self, now: float, wall: float) -> None:
         """Look at the clock; the only one here is our own."""
@@ -61,7 +53,7 @@ class SchedulerSessionV1(ConversationV1[bool]):
             check(rule)
         except InvalidSchedule as error:
             raise InvalidMessageError(str(error)) from error
-        id, wall = calls.call_key(job.name, job.payload), round(self._heard + self._ahead, 3)
+        id, wall = calls.call_key(job.name, job.payload), round(self._heard + (self._ahead or 0.0), 3)
         headers = v1.Headers(timeout_s=headers.timeout_s, retry_count=headers.retry_count, guarantee=True)
         self._jobs[id] = [job, v1.format_headers(headers), rule.run_count or -1]
         self.agenda.put(Assignment(id, message_id, rule, wall, dues.first_moment(rule, wall)), wall)
@@ -72,8 +64,7 @@ class SchedulerSessionV1(ConversationV1[bool]):
 
     def flush(self, now: float) -> None:
         """End of a turn: hand in what is due."""
-        wall = now + self._ahead
-        while self._open and not self._leaving and (ticks := self.agenda.take_due(wall, limits.BATCH_JOBS_MAX)):
+        while ticks := self._due(now):
             for tick in ticks:
                 job, headers, left = self._jobs[tick.schedule]
                 id = dues.run_id(tick.schedule, tick.due)
@@ -82,17 +73,6 @@ class SchedulerSessionV1(ConversationV1[bool]):
                 self._jobs[tick.schedule][2] = left - 1
                 if left == 1:
                     self._forget(tick.schedule)
-
-    def next_time(self) -> float:
-        """Monotonic time at which there is something to do even if nothing is received."""
-        if not self._open:
-            return self._inform_at
-        when = self.agenda.next_time
-        return self._beat_at if when is None or self._leaving else min(self._beat_at, when - self._ahead)
-
-    def leave(self) -> None:
-        """Hand in nothing new."""
-        self._leaving = True
 
     def settled(self) -> bool:
         """Nothing is ever ACKed here."""
