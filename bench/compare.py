@@ -33,14 +33,14 @@ from report import table
 from systems import OURS, SYSTEMS
 
 HERE = Path(__file__).parent
-EMQP1 = "emqp1"
-"""Not a system, but what a Router does for peers of 2020: `emqp1.py`."""
+EMQP1 = {"emqp1": [], "emqp1-peers": ["--peers"]}
+"""Not systems, but what a Router does for peers of 2020: `emqp1.py`, and its flags."""
 
 CONTENDERS = [
     *(f"{system}/{mode}" for system, recipe in SYSTEMS.items() for mode in recipe.modes),
-    *(f"{EMQP1}/{router}" for router in ("eventmq", "2020")),
+    *(f"{name}/{router}" for name in EMQP1 for router in ("eventmq", "2020")),
 ]
-QUICK = "eventmq,*/off,emqp1"
+QUICK = "eventmq,*/off,emqp1,emqp1-peers"
 
 ROTATE = 5
 """Each round begins so many contenders later than the one before."""
@@ -68,8 +68,8 @@ def commands(contender: str, folder: Path, seconds: float) -> Iterator[list[str]
     """What measures one contender."""
     system, mode = contender.split("/")
     size = ["--seconds", str(seconds)]
-    if system == EMQP1:
-        yield [sys.executable, str(HERE / "emqp1.py"), mode, str(folder), *size]
+    if system in EMQP1:
+        yield [sys.executable, str(HERE / "emqp1.py"), mode, str(folder), *size, *EMQP1[system]]
         return
     command = [str(python_of(system)), str(HERE / "measure.py"), system, mode, str(folder), *size]
     yield command

@@ -69,7 +69,8 @@ def table(data: dict[str, Any]) -> str:
         [name, *(_cell(data, found, name, column) for column in COLUMNS)] for name in found if "bulk" in found[name]
     ]
     rows += [row for ours, theirs in RATIOS if (row := _ratios(found, ours, theirs))]
-    parts = [_aligned(rows) if len(rows) > 1 else "", _old_wire(data, found), _conditions(data), *_failures(data)]
+    old = [_old_wire(data, found, "emqp1", "a few lines"), _old_wire(data, found, "emqp1-peers", "its own peers")]
+    parts = [_aligned(rows) if len(rows) > 1 else "", *old, _conditions(data), *_failures(data)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -104,17 +105,20 @@ def _aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _old_wire(data: dict[str, Any], found: Medians) -> str:
-    """eMQP/1.0 through both Routers."""
-    rates = {router: found[name]["old"] for router in ("eventmq", "2020") if (name := f"emqp1/{router}") in found}
-    if not rates:
+def _old_wire(data: dict[str, Any], found: Medians, name: str, peers: str) -> str:
+    """eMQP/1.0 through both Routers, between some peers."""
+    by_router = {router: found[each] for router in ("eventmq", "2020") if (each := f"{name}/{router}") in found}
+    if not by_router:
         return ""
     said = ", ".join(
-        f"{rate:,.0f}{spread(data, f'emqp1/{router}', 'old')} jobs/s through {router}'s"
-        for router, rate in rates.items()
+        f"{figures['old']:,.0f}{spread(data, f'{name}/{router}', 'old')} jobs/s through {router}'s"
+        + (f" ({figures['cpu_us']:.0f} µs of its CPU each)" if "cpu_us" in figures else "")
+        for router, figures in by_router.items()
     )
-    times = f": {rates['eventmq'] / rates['2020']:.1f} times as many" if len(rates) == 2 else ""
-    return f"eMQP/1.0, one job in a message, by Router: {said}{times}."
+    times = (
+        f": {by_router['eventmq']['old'] / by_router['2020']['old']:.1f} times as many" if len(by_router) == 2 else ""
+    )
+    return f"eMQP/1.0, one job in a message, between {peers}, by Router: {said}{times}."
 
 
 def _conditions(data: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
 
-RATES = {"one", "callers", "bulk", "drain", "through", "through_result", "old"}
+RATES = {"one", "callers", "bulk", "drain", "through", "through_result", "old", "cpu_us"}
 
 
 @pytest.fixture(autouse=True)
