@@ -378,10 +378,10 @@ class Intake(ABC):
     def _new_in_memory(self, page: list[Job]) -> list[Job]:
         """Those of a page that memory did not have. The others were read before and are handed out: the store is not
         told of that, and the edge may have come back before them since."""
-        live = self.live
-        jobs = [job for job in page if job.id not in live]
-        live.update((job.id, job) for job in jobs)
-        return jobs
+        if not self.live.keys().isdisjoint([job.id for job in page]):
+            page = [job for job in page if job.id not in self.live]
+        self.live.update(zip([job.id for job in page], page, strict=True))
+        return page
 
 
 def moved(job: Job, failure: Failure | None = None) -> Moved:

@@ -61,8 +61,8 @@ and `Job` are empty if it is kept elsewhere."""
 class Elsewhere(Protocol):
     """The segments."""
 
-    def __contains__(self, seq: object, /) -> bool:
-        """Whether a job is kept there."""
+    def kept(self, seqs: list[int]) -> set[int]:
+        """Those of these jobs that are kept there."""
 
     def beside(self, seq: int) -> list[int]:
         """All that are kept in one segment with this one, by seq."""
@@ -126,15 +126,16 @@ class Journal:
         for job, raw in zip(jobs, turn.added, strict=True):
             self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
             self.last = job.seq
-        late: list[int] = []
-        for end in turn.ended:
-            if end.seq in self._jobs:  # not retired
-                self.ends[end.seq] = end
-            elif end.seq in self._elsewhere:
-                self.ends[end.seq] = end
-                late.append(end.seq)
+        late = self._late_ones(turn.ended)
+        self.ends.update((end.seq, end) for end in turn.ended if end.seq in self._jobs or end.seq in late)
         self._leave(turn.left)
-        return [job.seq for job in jobs] + late
+        return [job.seq for job in jobs] + [*late]
+
+    def _late_ones(self, ended: list[Ended]) -> set[int]:
+        """Those of these jobs that are kept elsewhere."""
+        jobs = self._jobs
+        others = [end.seq for end in ended if end.seq not in jobs]
+        return self._elsewhere.kept(others) if others else set()
 
     def _note(self, number: int, added: list[int], size: int) -> None:
         self._turns.append((number, added, size))
@@ -168,20 +169,18 @@ class Journal:
 
     def end(self, ended: list[Ended]) -> list[Ended]:
         """Takes how jobs succeeded that are here or elsewhere. Returns the others."""
-        jobs, ends, elsewhere, late = self._jobs, self.ends, self._elsewhere, self._late
+        jobs, ends, late = self._jobs, self.ends, self._late_ones(ended)
         others = []
         for end in ended:
             seq = end.seq
-            is_here = seq in jobs
-            if seq in ends or not (is_here or seq in elsewhere):
+            if seq in ends or (seq not in jobs and seq not in late):
                 others.append(end)
                 continue
-            if not is_here:
-                late.append(seq)
             if end.run_s != end.run_s:
                 end = replace(end, run_s=0.0)  # as SQLite, which has no NaN
             ends[seq] = end
             self._ended.append(end)
+        self._late += late
         return others
 
     def turn(self, number: int) -> bytes:

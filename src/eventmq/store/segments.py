@@ -11,6 +11,7 @@ and most segments go into the archive as they are.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -114,10 +115,7 @@ class Segments:
     def add(self, jobs: list[Job], paged: int) -> list[Job]:
         """Keeps jobs that wait. Returns those that are to be ordinary rows."""
         others: list[Job] = []
-        alike: dict[tuple[int, str, int], list[Job]] = {}
-        for job in sorted(jobs, key=attrgetter("seq")):
-            alike.setdefault((job.seq // archive.BLOCK_SEQS, job.queue, job.priority), []).append(job)
-        for (block, queue, priority), some in alike.items():
+        for (block, queue, priority), some in _alike(sorted(jobs, key=_seq)):
             for together in _made_together(some):
                 if len(together) < SEGMENT_JOBS_MIN:
                     others += together
@@ -185,16 +183,26 @@ class Segments:
 
     # ---- looking ---------------------------------------------------------------------------------------
 
-    def __contains__(self, seq: object) -> bool:
-        return isinstance(seq, int) and self._of(seq) is not None
+    def kept(self, seqs: list[int]) -> set[int]:
+        """Those of these jobs that are here."""
+        found: set[int] = set()
+        left, first = 0, 0
+        for seq in seqs:
+            if not first <= seq < first + archive.BLOCK_SEQS or not left >> seq - first & 1:
+                segment = self._of(seq)
+                if segment is None:
+                    continue
+                left, first = segment.left, segment.block * archive.BLOCK_SEQS
+            found.add(seq)
+        return found
 
     def beside(self, seq: int) -> list[int]:
         """All that are in one segment with this one, by seq."""
         segment = self._of(seq)
         if segment is None:
             return []
-        first = segment.block * archive.BLOCK_SEQS
-        return [seq for seq in range(first, first + archive.BLOCK_SEQS) if segment.has(seq)]
+        bits = enumerate(bin(segment.left)[:1:-1], segment.block * archive.BLOCK_SEQS)
+        return [seq for seq, bit in bits if bit == "1"]
 
     def held(self) -> list[Job]:
         """All that wait here and are in the Router's memory."""
@@ -217,7 +225,8 @@ class Segments:
         rank, seq = after
         page: list[Job] = []
         for (number,) in self._db.execute(SAME_RANK, (queue, rank, seq // archive.BLOCK_SEQS)):
-            page += [job for job in self._waiting(self._segments[number]) if job.seq > seq]
+            jobs = self._waiting(self._segments[number])
+            page += jobs if jobs and jobs[0].seq > seq else [job for job in jobs if job.seq > seq]
             if len(page) >= limit:
                 return page[:limit]
         for (number,) in self._db.execute(LOWER_RANKS, (queue, rank)):
@@ -241,7 +250,7 @@ class Segments:
         """Those below a seq, newest first."""
         for (block,) in self._db.execute(BLOCKS, ((before - 1) // archive.BLOCK_SEQS,)) if self._blocks else ():
             jobs = [job for segment in self._blocks[block] for job in self._jobs(segment) if job.seq < before]
-            for job in sorted(jobs, key=attrgetter("seq"), reverse=True):
+            for job in sorted(jobs, key=_seq, reverse=True):
                 yield record_of(job, self.ends.get(job.seq))
 
     def _of(self, seq: int) -> Segment | None:
@@ -266,14 +275,30 @@ class Segments:
         return *told, int.from_bytes(bits, "big"), packed
 
 
+def _alike(jobs: list[Job]) -> Iterator[tuple[tuple[int, str, int], list[Job]]]:
+    """Those that may be in one segment, by block, queue and priority."""
+    start = 0
+    while start < len(jobs):
+        block = jobs[start].seq // archive.BLOCK_SEQS
+        stop = bisect_left(jobs, (block + 1) * archive.BLOCK_SEQS, start, key=_seq)
+        some, start = jobs[start:stop], stop
+        kinds: dict[tuple[str, int], list[Job]] = dict.fromkeys([(job.queue, job.priority) for job in some], some)
+        if len(kinds) > 1:
+            kinds = {kind: [] for kind in kinds}
+            for job in some:
+                kinds[job.queue, job.priority].append(job)
+        yield from (((block, *kind), alike) for kind, alike in kinds.items())
+
+
 def _made_together(jobs: list[Job]) -> list[list[Job]]:
     """Runs of jobs whose ids begin alike."""
-    if ids.made(min(jobs, key=_id).id) == ids.made(max(jobs, key=_id).id):
+    names = [job.id for job in jobs]
+    if ids.made(min(names)) == ids.made(max(names)):
         return [jobs]
     return [list(run) for _, run in groupby(jobs, lambda job: ids.made(job.id))]
 
 
-_id = attrgetter("id")
+_seq = attrgetter("seq")
 
 
 def _bits(seqs: list[int]) -> int:

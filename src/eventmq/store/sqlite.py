@@ -12,6 +12,7 @@ carries sums of what it says (`sums`), and is not believed without.
 from __future__ import annotations
 
 import sqlite3
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -129,13 +130,21 @@ class SqliteStore:
         self._database.bound_log()
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
-        rank, seq = after
         with self._database.trust():
-            rows = self._db.execute(tables.PAGE_SAME_RANK, (queue, rank, seq, limit)).fetchall()
-            if len(rows) < limit:
-                rows += self._db.execute(tables.PAGE_LOWER_RANKS, (queue, rank, limit - len(rows))).fetchall()
             jobs = self._segments.page(queue, after, limit)
-            return sorted(jobs + list(map(sums.job_of, rows)), key=_place)[:limit] if rows else jobs
+            for job in self._paged_rows(queue, after, limit):
+                if jobs and _place(job) < _place(jobs[-1]):
+                    insort(jobs, job, key=_place)
+                elif len(jobs) < limit:
+                    jobs.append(job)
+                else:
+                    break
+            return jobs[:limit]
+
+    def _paged_rows(self, queue: str, after: tuple[int, int], limit: int) -> Iterator[Job]:
+        rank, seq = after
+        yield from map(sums.job_of, self._db.execute(tables.PAGE_SAME_RANK, (queue, rank, seq, limit)))
+        yield from map(sums.job_of, self._db.execute(tables.PAGE_LOWER_RANKS, (queue, rank, limit)))
 
     def due(self, after: tuple[float, int], limit: int) -> list[Job]:
         due, seq = after
