@@ -204,3 +204,16 @@ def test_it_listens_where_zeromq_would(context: zmq.Context[Any], tmp_path: Any)
         assert received(sockets, 1)[0][1][1:] == [b"here"]
         sockets.close()
     assert not (tmp_path / "socket").exists()
+
+
+def test_who_reads_slowly_gets_all_in_order(sockets: RouterSockets) -> None:
+    count, rest = 3_000, b"r" * 3_000
+    with raw(sockets, hello(b"slow")) as slow:
+        for n in range(count):
+            assert sockets.send([Send(FRONTEND, b"slow", [b"%d" % n, rest])]) == []
+        wanted = zmtp.HELLO + b"".join(zmtp.join([b"%d" % n, rest]) for n in range(count))
+        said = bytearray()
+        while len(said) < len(wanted):
+            said += slow.recv(50_000)
+            sockets.wait(0.0)
+    assert said == wanted

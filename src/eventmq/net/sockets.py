@@ -27,6 +27,9 @@ from eventmq.net.signals import Wakeup
 READ_BYTES = 256 << 10
 """Bytes read from a connection at once."""
 
+SEND_MESSAGES = 64
+"""Messages sent to a connection at once."""
+
 Messages = list[tuple[str, list[bytes]]]
 
 
@@ -41,7 +44,7 @@ class Connection:
         self.conversation = zmtp.Conversation()
         self.identity = b""
         self.inbox: deque[list[bytes]] = deque()
-        self.outbox: list[bytes] = []
+        self.outbox: deque[bytes] = deque()
         self.watched = EVENT_READ
 
     def read(self, buffer: memoryview) -> bool:
@@ -66,15 +69,16 @@ class Connection:
         Raises:
             OSError: It is gone.
         """
-        data = b"".join(self.outbox)
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            return
-        if sent == len(data):
-            self.outbox.clear()
-        else:
-            self.outbox = [data[sent:]]
+        outbox = self.outbox
+        while outbox:
+            try:
+                sent = self.socket.sendmsg(itertools.islice(outbox, SEND_MESSAGES))
+            except BlockingIOError:
+                return
+            while outbox and sent >= len(outbox[0]):
+                sent -= len(outbox.popleft())
+            if sent:
+                outbox[0] = outbox[0][sent:]
 
 
 class RouterSockets:
