@@ -14,7 +14,7 @@ PAYLOAD_BYTES_MAX = 1 << 20
 """Arguments of one job, encoded. Jobs carry references, not files; 1 MiB is generous for arguments."""
 
 FRAME_BYTES_MAX = 16 << 20
-"""Of every socket (ZMQ_MAXMSGSIZE), per frame. A larger frame costs its sender the connection."""
+"""ZMQ_MAXMSGSIZE of every socket, per frame. A larger frame costs its sender the connection."""
 
 BATCH_BYTES = 512 << 10
 """A sender closes a batch of jobs or results when it has grown to this many bytes."""
@@ -176,7 +176,7 @@ FAILURES_MAX = 200
 # ---- time, in seconds ------------------------------------------------------------------------
 
 HEARTBEAT_S = 0.5
-"""Beat of eMQP/2.0 peers. A beat to a dead local manager fails, so this finds it."""
+"""Beat of eMQP/2.0 peers. With ROUTER_MANDATORY a beat to a dead local manager fails, so this finds it."""
 
 HEARTBEAT_1_0_S = 3.0
 """Beat of eMQP/1.0 peers (`emqp-1.0`, section 5)."""
@@ -384,7 +384,7 @@ BACKLOG = 4096
 """listen() backlog: a restart brings all peers at once; ZeroMQ's own 100 drops most of them."""
 
 HANDSHAKE_MS = 5_000
-"""A connection (ZMQ_HANDSHAKE_IVL) that never finishes its handshake gives its descriptor back."""
+"""ZMQ_HANDSHAKE_IVL: a connection that never finishes its handshake gives its descriptor back."""
 
 RECONNECT_MS = 100
 RECONNECT_MS_MAX = 2_000

@@ -138,10 +138,10 @@ class Router(Frontend, BackendV1, Administrative):
     def loop_once(self) -> None:
         """Receives, decides, commits, sends: one turn with the real sockets and clock."""
         assert self.sockets is not None
-        self.sockets.wait(self.next_deadline())
+        ready = self.sockets.wait(self.next_deadline())
         self._spent("wait")
         began = self._lap_began
-        received, drained = self.sockets.receive()
+        received, drained = self.sockets.receive(ready)
         self._spent("receive")
         if self._reload_wanted:
             self._rebind()

@@ -25,7 +25,7 @@ def kill_at(call: str, n: int) -> None:
         return kill_or_call
 
     if call == "message":
-        sockets.Connection.flush = counted(sockets.Connection.flush)  # type: ignore[method-assign]
+        sockets.send = counted(sockets.send)
         return
     connect = sqlite3.connect
     methods = ("execute", "executemany", "executescript")

@@ -100,7 +100,7 @@ def is_loopback(address: Address) -> bool:
         return True
     if address.host in ANY_HOST:
         return False
-    if is_interface(address.host):
+    if _is_interface(address.host):
         return address.host in {"lo", "lo0"}
     try:
         found = socket.getaddrinfo(address.host, None, type=socket.SOCK_STREAM)
@@ -117,7 +117,7 @@ def reachable(text: str) -> str:
     return text
 
 
-def is_interface(host: str) -> bool:
+def _is_interface(host: str) -> bool:
     """ZeroMQ binds to a network interface by its name, and looks for one before it asks the resolver."""
     try:
         return any(host == name for _, name in socket.if_nameindex())
