@@ -29,7 +29,7 @@ from eventmq.client import call, default, ids
 from eventmq.client.ids import Ids
 from eventmq.client.jobs import CoroutineJob, Job
 from eventmq.errors import BrokerUnavailable
-from eventmq.limits import PAYLOAD_BYTES_MAX
+from eventmq.limits import BATCH_JOBS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol import v2
 from eventmq.protocol.arguments import Signature
 from eventmq.protocol.calls import unpack_call
@@ -268,6 +268,24 @@ def test_map_tells_which_call_is_wrong_before_anything_is_sent() -> None:
         add.map([(1,), (2,), ("x",)])
     with pytest.raises(InvalidJob, match=r"call 0: .*'a\.png', expected a tuple"):
         path_of.map(["a.png"])
+
+
+def test_map_makes_messages_as_they_are_asked_for() -> None:
+    """A client sends the first ones before it has made the others; whoever looks at them sees a list."""
+    count = 3 * BATCH_JOBS_MAX + 1
+    messages = call.messages_of(add, [(number,) for number in range(count)])
+    assert len(messages) == count
+    assert len(messages[:BATCH_JOBS_MAX]) == len(messages._made) == BATCH_JOBS_MAX
+    assert messages[-1].payload == v2.pack(([count - 1], {}))
+    every = list(messages)
+    assert [v2.unpack(job.payload) for job in every] == [[[number], {}] for number in range(count)]
+    assert [job.id for job in every] == sorted({job.id for job in every})
+    for some in (slice(None), slice(None, None, -1), slice(5, BATCH_JOBS_MAX + 5), slice(-3, None), slice(count, None)):
+        assert messages[some] == every[some]
+    assert messages[5] is every[5]
+    assert call.messages_of(add, [])[:] == []
+    with pytest.raises(IndexError):
+        messages.__getitem__(count)
 
 
 @pytest.mark.parametrize("name", ["", "f", "a.", ".f", "a b.f", "a:f", "a:B:c.d", "a.f\n", "a" * 200 + ".f"])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, overload
 
 from eventmq.client import ids
 from eventmq.client.jobs import Job
 from eventmq.client.options import Given, JobOptions
 from eventmq.client.unique import key_of_arguments, key_of_template
 from eventmq.errors import InvalidJob
-from eventmq.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX
+from eventmq.limits import BATCH_JOBS_MAX, NAME_CHARS_MAX, PAYLOAD_BYTES_MAX
 from eventmq.protocol import v2
 from eventmq.protocol.arguments import UNSENDABLE, Signature, find_unsendable
 from eventmq.protocol.calls import pack_call
@@ -24,7 +25,45 @@ def message_of(job: Job[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     return _made(job.name, job.default, args, kwargs, job.signature)
 
 
-def messages_of(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.Job]:
+class Messages(Sequence[v2.Job]):
+    """The messages of calls that were checked, made a thousand at a time when they are first asked for: the first ones
+    are on their way to the Router while others are made.
+
+    Args:
+        count: How many there are.
+        make: Makes those of a range, which is asked for once.
+    """
+
+    def __init__(self, count: int, make: Callable[[slice], list[v2.Job]]) -> None:
+        self._count = count
+        self._make = make
+        self._made: list[v2.Job] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> v2.Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[v2.Job]: ...
+    def __getitem__(self, at: int | slice) -> v2.Job | list[v2.Job]:
+        places = range(self._count)[at]
+        if isinstance(places, int):
+            return self._up_to(places)[places]
+        made = self._up_to(max(places[0], places[-1])) if places else []
+        return [made[place] for place in places]
+
+    def __iter__(self) -> Iterator[v2.Job]:
+        return iter(self._up_to(self._count - 1))
+
+    def _up_to(self, place: int) -> list[v2.Job]:
+        made = self._made
+        while place >= len(made):
+            made += self._make(slice(len(made), len(made) + BATCH_JOBS_MAX))
+        return made
+
+
+def messages_of(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> Messages:
     if job.default.id is not None:
         raise InvalidJob(f"{job.name}: one id cannot be that of many jobs; leave `id` out for map")
     name, options, signature = job.name, job.default, job.signature
@@ -36,13 +75,19 @@ def messages_of(job: Job[Any, Any], calls: Iterable[Sequence[Any]]) -> list[v2.J
                 raise InvalidJob(f"{name} got {args!r}, expected a tuple of its positional arguments")
             signature.check(args, {})
             payload = _payload(name, options, args, {}, signature)
-            keys.append(_key(name, options, args, {}, signature) if options.template else "")
+            if options.template:
+                keys.append(_key(name, options, args, {}, signature))
             payloads.append(payload)
     except InvalidJob as error:
         raise InvalidJob(f"call {len(payloads)}: {error}") from None
     queue, priority, packed = options.queue, options.priority, options.packed
-    each = zip(ids.new_ids(len(payloads)), payloads, keys, strict=True)
-    return [v2.Job(id, queue, name, payload, priority, packed, key) for id, payload, key in each]
+
+    def make(some: slice) -> list[v2.Job]:
+        each = payloads[some]
+        known = zip(ids.new_ids(len(each)), each, keys[some] or repeat("", len(each)), strict=True)
+        return [v2.Job(id, queue, name, payload, priority, packed, key) for id, payload, key in known]
+
+    return Messages(len(payloads), make)
 
 
 def named(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Self
@@ -85,7 +85,7 @@ class Client:
 
     # ---- jobs ----------------------------------------------------------------------------------------
 
-    def submit(self, jobs: list[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
+    def submit(self, jobs: Sequence[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
         """Returns when the Router has stored all jobs.
 
         Args:
@@ -103,7 +103,7 @@ class Client:
         """
         return self._sync.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s)).existing
 
-    async def asubmit(self, jobs: list[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
+    async def asubmit(self, jobs: Sequence[v2.Job], block_for_s: float = 0.0) -> dict[str, str]:
         """`submit` for asyncio."""
         return (await self._async.run(partial(_delivery, jobs, self._enqueue_timeout_s, block_for_s))).existing
 
@@ -204,7 +204,7 @@ class Client:
         self._loops = {}
 
 
-def _delivery(jobs: list[v2.Job], timeout_s: float, block_for_s: float, exchange: Exchange, now: float) -> Delivery:
+def _delivery(jobs: Sequence[v2.Job], timeout_s: float, block_for_s: float, exchange: Exchange, now: float) -> Delivery:
     return exchange.deliver(jobs, now, timeout_s, block_for_s)
 
 

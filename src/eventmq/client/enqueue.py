@@ -78,7 +78,7 @@ async def adefer_job(
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-def _send(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
+def _send(messages: Sequence[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
     client = default.client()
     if client is None:
         default.warn_in_place(USER)
@@ -88,7 +88,7 @@ def _send(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions
     return JobHandle.of(messages, job, client, existing)
 
 
-async def _asend(messages: list[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
+async def _asend(messages: Sequence[v2.Job], job: Job[Any, Any] | None, options: JobOptions) -> list[JobHandle[Any]]:
     client = default.client()
     if client is None:
         default.warn_in_place(USER)

@@ -81,7 +81,7 @@ class Exchange:
 
     # ---- what callers want -----------------------------------------------------------------------
 
-    def deliver(self, jobs: list[v2.Job], now: float, timeout_s: float, block_for_s: float = 0.0) -> Delivery:
+    def deliver(self, jobs: Sequence[v2.Job], now: float, timeout_s: float, block_for_s: float = 0.0) -> Delivery:
         """Jobs to be stored by the Router; `block_for_s`: how long they wait for room in a queue that is full."""
         delivery = self._opened(Delivery(jobs, now, timeout_s, now + block_for_s))
         if jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eventmq import values
@@ -75,7 +76,7 @@ class JobHandle(str, Generic[R]):
 
     @classmethod
     def of(
-        cls, messages: list[v2.Job], job: Job[Any, R] | None, client: Client, existing: dict[str, str]
+        cls, messages: Sequence[v2.Job], job: Job[Any, R] | None, client: Client, existing: dict[str, str]
     ) -> list[JobHandle[R]]:
         """The handles for calls whose jobs were handed in; `existing` is what `Client.submit` returned."""
         if not existing:

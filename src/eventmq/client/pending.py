@@ -5,7 +5,7 @@ Only `exchange` changes them; drivers and callers read them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from eventmq.errors import BrokerUnavailable, DuplicateJob, EnqueueError, JobRefused, QueueFull
@@ -49,7 +49,7 @@ class Delivery(Call):
         timed: There is a time at which that is to be.
     """
 
-    def __init__(self, jobs: list[v2.Job], now: float, timeout_s: float, full_until: float) -> None:
+    def __init__(self, jobs: Sequence[v2.Job], now: float, timeout_s: float, full_until: float) -> None:
         super().__init__(now + timeout_s)
         self.begun = now
         self.timeout_s = timeout_s
@@ -71,17 +71,14 @@ class Delivery(Call):
 
     def take(self, count: int, size: int) -> tuple[list[v2.Job], int]:
         """The next jobs for a message that has room for `count` jobs and `size` bytes, and the room then left."""
-        jobs = self._jobs
-        start = end = self._taken
-        stop = min(start + count, len(jobs))
-        while end < stop:
-            job = jobs[end]
+        jobs = list(self._jobs[self._taken : self._taken + count])
+        for place, job in enumerate(jobs):
             size -= JOB_BYTES + len(job.payload) + len(job.name) + len(job.queue) + len(job.options) + len(job.unique)
-            if size < 0 and (end > start or count < BATCH_JOBS_MAX):
+            if size < 0 and (place or count < BATCH_JOBS_MAX):
+                del jobs[place:]
                 break
-            end += 1
-        self._taken = end
-        return (jobs if end - start == len(jobs) else jobs[start:end]), size
+        self._taken += len(jobs)
+        return jobs, size
 
     def try_later(self, jobs: list[v2.Job]) -> None:
         """Keeps jobs until `take_again`."""
@@ -94,7 +91,8 @@ class Delivery(Call):
 
     def take_again(self) -> None:
         """Some of the jobs kept are for messages to take once more."""
-        self._jobs, self._again = self._jobs[self._taken :] + self._again[: self.trial], self._again[self.trial :]
+        self._jobs = [*self._jobs[self._taken :], *self._again[: self.trial]]
+        self._again = self._again[self.trial :]
         self._taken, self.timed = 0, False
 
     def refused(self) -> EnqueueError | None:

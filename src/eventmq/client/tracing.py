@@ -54,14 +54,14 @@ def _tracer_of(provider: Any) -> Tracer:
 # ---- who enqueues ------------------------------------------------------------------------------------
 
 
-def sending(jobs: list[v2.Job], broker_addr: str) -> AbstractContextManager[None]:
+def sending(jobs: Sequence[v2.Job], broker_addr: str) -> AbstractContextManager[None]:
     """The span around handing jobs to the Router at this address; the jobs get their headers first."""
     found = tracer()
     return nullcontext() if found is None or not jobs else _sending(found, jobs, broker_addr)
 
 
 @contextmanager
-def _sending(tracer: Tracer, jobs: list[v2.Job], broker_addr: str) -> Iterator[None]:
+def _sending(tracer: Tracer, jobs: Sequence[v2.Job], broker_addr: str) -> Iterator[None]:
     from opentelemetry.trace import Link, SpanKind
 
     from eventmq.net import address
@@ -193,7 +193,7 @@ def _link(context: Any) -> list[Link]:
 
 
 def _span(
-    tracer: Tracer, operation: str, kind: SpanKind, jobs: list[v2.Job], links: Sequence[Link] = ()
+    tracer: Tracer, operation: str, kind: SpanKind, jobs: Sequence[v2.Job], links: Sequence[Link] = ()
 ) -> AbstractContextManager[Span]:
     """A span about jobs of one queue, and the present one as long as its block runs."""
     from socket import gethostname
