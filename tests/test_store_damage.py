@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 from eventmq.protocol.v2 import Job
 from eventmq.store import sums
 from eventmq.store.base import Changes, Ended, Moved
+from eventmq.store.database import PAGE_BYTES
 from eventmq.store.sqlite import SqliteStore
 
 PROBE = Path(__file__).parent / "probe_damage.py"
@@ -23,7 +24,7 @@ PROBE = Path(__file__).parent / "probe_damage.py"
 SAMPLE = 250
 """Bytes in each test of the suite, about 4 ms each."""
 
-LOG_HEAD_BYTES, FRAME_BYTES = 32, 24 + 4096
+LOG_HEAD_BYTES, FRAME_BYTES = 32, 24 + PAGE_BYTES
 """SQLite's write-ahead log: its head, and a page with its own."""
 
 Copy = Callable[[], int]

@@ -230,13 +230,13 @@ def test_a_damaged_page_is_refused_or_does_not_matter(path: Path) -> None:
     fill(path)
     right, whole = read(path), path.read_bytes()
     refused = 0
-    for start in range(0, len(whole), 4096):
-        path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
+    for start in range(0, len(whole), database.PAGE_BYTES):
+        path.write_bytes(whole[:start] + bytes(database.PAGE_BYTES) + whole[start + database.PAGE_BYTES :])
         try:
             assert read(path) == right
         except StoreError:
             refused += 1
-    assert refused >= len(whole) // 4096 - 2  # all but pages that only writing would meet
+    assert refused >= len(whole) // database.PAGE_BYTES - 2  # all but pages that only writing would meet
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
@@ -292,7 +292,7 @@ def test_an_old_log_is_in_the_file_before_anything_is_promised(path: Path, tmp_p
 # ---- no room ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("room", [4, 5_000])  # pages; the second is more than the cache holds
+@pytest.mark.parametrize("room", [4, 2_500])  # pages; the second is more than the cache holds
 def test_a_full_disk_refuses_the_turn_and_nothing_else(path: Path, room: int) -> None:
     store = open_loaded(path)
     store.apply(Changes(added=[job(1)], spilled=[job(2)]))
