@@ -195,7 +195,7 @@ class Backlog:
     def fill(self, jobs: list[Job], last: Job | None) -> None:
         """Takes in what was only in the store of the page behind `before_edge`; `last` is the last job of that page,
         None if the store holds no other page."""
-        if len({(job.priority, job.options) for job in jobs}) == 1:
+        if jobs and jobs[0].priority == jobs[-1].priority and len({job.options for job in jobs}) == 1:
             self.push_all(jobs, sum([len(job.payload) for job in jobs]))
         else:
             for job in jobs:

@@ -378,10 +378,8 @@ class Intake(ABC):
     def _new_in_memory(self, page: list[Job]) -> list[Job]:
         """Those of a page that memory did not have. The others were read before and are handed out: the store is not
         told of that, and the edge may have come back before them since."""
-        if not self.live.keys().isdisjoint([job.id for job in page]):
-            page = [job for job in page if job.id not in self.live]
-        self.live.update(zip([job.id for job in page], page, strict=True))
-        return page
+        enter = self.live.setdefault
+        return [job for job in page if enter(job.id, job) is job]
 
 
 def moved(job: Job, failure: Failure | None = None) -> Moved:

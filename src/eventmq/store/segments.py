@@ -302,6 +302,9 @@ _seq = attrgetter("seq")
 
 
 def _bits(seqs: list[int]) -> int:
+    """A bit for each of these jobs of one block, which are in order; mostly they are a run."""
+    if seqs[-1] - seqs[0] == len(seqs) - 1:
+        return (1 << len(seqs)) - 1 << seqs[0] % archive.BLOCK_SEQS
     bits = 0
     for seq in seqs:
         bits |= 1 << seq % archive.BLOCK_SEQS
