@@ -237,7 +237,7 @@ def test_any_history_reads_as_if_each_job_had_its_row(tmp_path: Path, small: Non
         seen = [max(pair) for pair in zip(seen, places(history.file), strict=True)]
     assert min(seen) > 3
     history.now += 10_000
-    for _ in range(2_000 if thorough else 100):
+    for _ in range(history.model.info()["results"] // 8 + 8):
         history.now += AGED_S
         history.forget()
     assert history.model.info()["results"] == 0
@@ -610,6 +610,19 @@ def test_segments_that_ended_here_and_there_are_opened_once_for_all(
     settle(store)
     assert places(store) == (0, 0, 0, 200)
     assert len(opened) == store._database.number("SELECT count(*) FROM archive") <= 6
+
+
+def test_what_has_gone_with_others_is_no_part_of_a_slice(reopen: Open) -> None:
+    """Eight segments are served in turn, so the oldest of these turns take all of them along."""
+    store = reopen()
+    waiting(store, 2_559)
+    for n in range(1, 129):
+        store.apply(Changes(ended=[end(seq) for seq in range(n, 2_048, 128)]))
+    store.apply(Changes(ended=[end(seq) for seq in range(2_048, 2_560)]))
+    for n in range(3):  # nothing is old yet, a slice, all others
+        store.forget(START + n * AGED_S, 1, ALL, ALL)
+    assert places(store) == (0, 0, 0, 2_559)
+    assert store._database.number("SELECT count(*) FROM archive") == 10  # blocks
 
 
 @pytest.mark.parametrize(

@@ -206,18 +206,19 @@ class Journal:
         if not is_full and not (self._turns and self._turns[0][0] <= aged):
             return Retired([], [], [])
         stop = number if self._is_large else min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
+        jobs, ends = self._jobs, self.ends
         seqs: list[int] = []
         while self._turns and self._turns[0][0] < stop:
             then, added, size = self._turns[0]
-            if seqs and len(seqs) + len(added) > SLICE_JOBS and not self._is_large:
+            here = [seq for seq in added if seq in jobs or seq in ends]
+            if seqs and len(seqs) + len(here) > SLICE_JOBS and not self._is_large:
                 stop = then
                 break
             self._turns.popleft()
             self._count -= len(added)
             self._bytes -= size
-            seqs += added
+            seqs += here
         self.first = stop
-        jobs, ends = self._jobs, self.ends
         ended: list[Kept] = [(seq, *jobs.pop(seq), ends.pop(seq)) for seq in seqs if seq in ends and seq in jobs]
         for _, id, _, _ in ended:
             del self._seqs[id]
