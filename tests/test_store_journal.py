@@ -297,6 +297,18 @@ def test_a_plain_job_has_no_row_and_is_archived_when_it_has_succeeded(reopen: Op
     assert [job.seq for job in reopen().load().jobs] == [2]
 
 
+def test_what_a_router_finds_when_it_starts_is_old_when_it_first_forgets(reopen: Open) -> None:
+    store = reopen()
+    store.apply(Changes(added=[job(seq) for seq in range(1, 11)]))
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 11)]))
+    store.forget(START, 1, ALL, ALL)
+    assert places(store) == (10, 0, 0, 0)
+    store = reopen()
+    store.apply(Changes(added=[job(11)]))
+    store.forget(START, 1, ALL, ALL)
+    assert places(store) == (1, 0, 0, 10)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -39,7 +39,8 @@ KEPT_ROWS = 4
 """Looking at a job that has no row costs about as much as looking at so many rows."""
 
 AGED_S = 5.0
-"""Jobs are retired when the journal has had them so long, or twice as long, a slice with each `forget`."""
+"""Jobs are retired when the journal has had them so long, or twice as long, a slice with each `forget`; what a Router
+finds when it starts, with its first."""
 
 
 class SqliteStore:
@@ -83,6 +84,7 @@ class SqliteStore:
             jobs += self._journal.live() + self._segments.held()
             paged += self._segments.paged()
             facts = dict(sums.checked(row) for row in self._db.execute(tables.FACTS))
+        self._mark = 0.0, self._database.commits
         jobs.sort(key=attrgetter("seq"))
         return Snapshot(self._database.epoch, self._journal.last + 1, jobs, dict(paged), delayed, facts)
 
