@@ -455,6 +455,26 @@ def test_ctrl_c_while_waiting_leaves_the_client_usable(router: FakeRouter) -> No
     assert default.required()._sync._exchange.next_time() == NEVER
 
 
+def test_no_wait_is_so_long_that_a_signal_just_before_it_is_lost(
+    router: FakeRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes before the system call begins does not interrupt it; the next wait begins soon after."""
+    handle = add.delay(1)
+    driver = default.required()._sync
+    asked: list[int] = []
+
+    class Poll:
+        def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
+            asked.append(timeout_ms)
+            return poll.poll(timeout_ms)
+
+    poll = driver._poll
+    monkeypatch.setattr(driver, "_poll", Poll())
+    threading.Timer(0.1, lambda: router.finish(v2.Result(handle, "succeeded", v2.pack(0)))).start()
+    assert handle.result(30) == 0
+    assert 0 < max(asked) <= 1000
+
+
 # ---- the administrative socket ------------------------------------------------------------------------------------
 
 
