@@ -28,9 +28,8 @@ from eventmq.net.frames import has_message, receive, send
 
 C = TypeVar("C", bound=Call)
 
-WAIT_S_MAX = 1.0
-"""Longest single wait. A signal that comes between Python's last look and the system call interrupts nothing: a Ctrl-C
-is noticed when the wait is over."""
+POLL_S_MAX = 3600.0
+"""Longest single poll; the system call's limit is 24 days."""
 
 
 class SyncDriver:
@@ -72,8 +71,8 @@ class SyncDriver:
                     self._leader = call
                 elif not call.done:
                     turn = self._follow(call)
-            while turn is not None and not turn.acquire(timeout=WAIT_S_MAX):
-                pass
+            if turn is not None:
+                turn.acquire()
             if not call.done:
                 self._lead(call)
         finally:
@@ -159,7 +158,7 @@ class SyncDriver:
         """
         if has_message(socket):
             return receive(socket)
-        timeout_s = min(max(until - monotonic(), 0.0), WAIT_S_MAX)
+        timeout_s = min(max(until - monotonic(), 0.0), POLL_S_MAX)
         for ready, _ in self._poll.poll(math.ceil(timeout_s * 1000)):
             if ready == self._pipe[0]:
                 with self._lock:
