@@ -180,7 +180,7 @@ def alike(kept: list[Kept]) -> Iterable[list[Kept]]:
 
 
 def _kind(id: str, expires: float) -> tuple[str, float]:
-    return id[: ids.MADE_CHARS], min(expires, EXPIRES_MAX) // EXPIRES_S
+    return ids.made(id), min(expires, EXPIRES_MAX) // EXPIRES_S
 
 
 def part_of(kept: list[Kept], block: int, made: str, id_min: str, id_max: str, marks: bytes, jobs: bytes) -> Part:

@@ -77,7 +77,7 @@ class Segments:
 
     Attributes:
         ends: How jobs have succeeded that are here yet: the journal's, see `Journal.ends`.
-        last: The largest seq that has come here since the start, and of those that are here.
+        last: The largest seq that is here, or has come here since the start.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -209,7 +209,7 @@ class Segments:
         return [job for segment in self._segments.values() if not segment.paged for job in self._waiting(segment)]
 
     def paged(self) -> Counter[str]:
-        """How many wait here that are not, by queue."""
+        """How many wait here that the Router does not hold, by queue."""
         counts: Counter[str] = Counter()
         for segment in self._segments.values():
             if segment.paged:
@@ -221,7 +221,7 @@ class Segments:
         return +counts
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
-        """The same of a queue behind a (rank, seq), in dispatch order."""
+        """Those of a queue that wait here, paged, behind a (rank, seq), in dispatch order."""
         rank, seq = after
         page: list[Job] = []
         for (number,) in self._db.execute(SAME_RANK, (queue, rank, seq // archive.BLOCK_SEQS)):
