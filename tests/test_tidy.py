@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -244,3 +245,10 @@ def test_no_loose_ends_and_no_machine_of_ours(path: Path) -> None:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         assert path == Path(__file__) or not PROMISE.search(line), f"{path}:{number}: do it, or open an issue"
         assert not MACHINE_PATH.search(line), f"{path}:{number}: a path of one machine"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+def test_no_link_is_kept() -> None:
+    entries = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True)
+    links = [line for line in entries.stdout.splitlines() if line.startswith("120000")]
+    assert not links, "leads to a path of one machine, or nowhere"
