@@ -439,6 +439,19 @@ def test_ids_that_only_begin_like_others_are_found_in_the_archive(reopen: Open, 
     assert [record.job.seq for record in store.find([id])] == [2]
 
 
+@pytest.mark.parametrize("kept", ["added", "spilled"])
+def test_ids_between_two_that_begin_alike_are_found(reopen: Open, kept: str) -> None:
+    store, begin = reopen(), f"{int(START * 1e3):012x}"[:9]
+    ids = [f"{begin}{odd}{number}" for number, odd in enumerate("\0\0\1\1\5\x1f ")]
+    created = int(begin, 16) * 4.096 + 2  # made so that all of them are of about its time
+    store.apply(Changes(**{kept: [job(seq, created, id=id) for seq, id in enumerate(ids, 1)]}))
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 8)]))
+    for _ in range(2):
+        assert [len(store.find([id])) for id in ids] == [1] * 7
+        settle(store)
+    assert store._archive.count >= 4
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -622,6 +635,20 @@ def test_segments_that_ended_here_and_there_are_opened_once_for_all(
     settle(store)
     assert places(store) == (0, 0, 0, 200)
     assert len(opened) == store._database.number("SELECT count(*) FROM archive") <= 6
+
+
+def test_a_seq_does_not_come_again_as_long_as_the_journal_says_that_it_ended(reopen: Open) -> None:
+    store = reopen()
+    waiting(store, 8)
+    for n in range(2):  # the second turn is not old, but its jobs go with those of the first
+        store.apply(Changes(ended=[end(seq) for seq in range(n * 4 + 1, n * 4 + 5)]))
+        store.forget(START + n * AGED_S, 1, ALL, ALL)
+    assert places(store) == (0, 0, 0, 8)
+    store.apply(Changes(forgotten=[(seq, "succeeded") for seq in range(1, 9)]))
+    store = reopen()
+    new = range(store.load().next_seq, store.load().next_seq + 8)
+    store.apply(Changes(spilled=[job(seq) for seq in new]))
+    assert paged(store) == paged(reopen()) == [*new]
 
 
 def test_what_has_gone_with_others_is_no_part_of_a_slice(reopen: Open) -> None:

@@ -126,6 +126,9 @@ class Journal:
         for job, raw in zip(jobs, turn.added, strict=True):
             self._jobs[job.seq], self._seqs[job.id] = (job.id, bytes(raw)), job.seq
             self.last = job.seq
+        # Of those that were elsewhere nothing else may be left, but their seqs are not to come again as long as this is
+        # read: it would say that the new ones have ended.
+        self.last = max([self.last, *(end.seq for end in turn.ended)])
         late = self._late_ones(turn.ended)
         self.ends.update((end.seq, end) for end in turn.ended if end.seq in self._jobs or end.seq in late)
         self._leave(turn.left)
