@@ -66,8 +66,7 @@ def router() -> Iterator[FakeRouter]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeats come after a tenth of the time."""
     resend_s = RESEND_S / 10
-    for module in ("exchange", "admin"):
-        monkeypatch.setattr(f"eventmq.client.{module}.RESEND_S", resend_s)
+    monkeypatch.setattr("eventmq.client.exchange.RESEND_S", resend_s)
     monkeypatch.setattr("eventmq.client.handles.WHY_S", resend_s)
 
 
@@ -486,7 +485,7 @@ def test_questions_to_the_administrative_socket(quick: None) -> None:
     with FakeAdministration() as router, Admin(router.address, timeout_s=5) as admin:
         assert admin.ask("STATUS", queue="default") == {"queue": "default"}
         assert admin.ask("STATUS") == {}
-        with pytest.raises(EventMQError, match=r"refused DANCE: unknown_command \(no such\)"):
+        with pytest.raises(EventMQError, match=r"DANCE: .* refused: unknown_command \(no such\)"):
             admin.ask("DANCE")
         router.deaf = 1
         assert admin.ask("STATUS", n=1) == {"n": 1}

@@ -14,8 +14,8 @@ from web_site import Site
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
 from eventmq.web import live
-from eventmq.web.limits import LINES, SHARED_S, STREAM_NOTES_MAX, STREAMS_MAX
-from eventmq.web.lines import Answers, Line, Lines
+from eventmq.web.limits import QUESTIONS_MAX, SHARED_S, STREAM_NOTES_MAX, STREAMS_MAX
+from eventmq.web.lines import Answers, Line
 from eventmq.web.live import Live
 
 CHANGED = "event: changed\ndata:\n\n"
@@ -215,7 +215,7 @@ def test_a_history_in_several_answers_is_the_same_for_all_who_share_them(monkeyp
         return {"failed": [1, 2], "step_s": 60, "since": since, "until": 240, "next": None if since else 120}
 
     monkeypatch.setattr(Admin, "ask", answer)
-    line = Line("tcp://127.0.0.1:9", Answers(Clock()))
+    line = Line("tcp://127.0.0.1:9")
     assert [line.history(since=0)["failed"] for _ in range(3)] == [[1, 2, 1, 2]] * 3
     line.close()
 
@@ -234,20 +234,14 @@ def test_an_answer_from_before_a_change_is_not_kept() -> None:
     assert answers.of("STATUS", {}, admin.ask) != before
 
 
-def test_connections_are_few_and_used_again() -> None:
-    made: list[FakeAdmin] = []
+def test_pages_ask_a_few_questions_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(admin: Any, command: str, others: int) -> int:
+        return 1 + (line.ask("PAUSE", others=others - 1) if others else 0)
 
-    def make() -> FakeAdmin:
-        made.append(FakeAdmin())
-        return made[-1]
-
-    lines = Lines(make, 0.01)
-    for _ in range(10):
-        with lines.borrow() as first, lines.borrow() as second:
-            assert first is not second
-    assert len(made) <= LINES
-    held = [lines.borrow() for _ in range(LINES)]
-    for each in held:
-        each.__enter__()
-    with pytest.raises(BrokerUnavailable, match="too slowly"), lines.borrow():
-        pass
+    monkeypatch.setattr(Admin, "ask", answer)
+    line = Line("tcp://127.0.0.1:9", 0.01)
+    for _ in range(2):
+        assert line.ask("PAUSE", others=QUESTIONS_MAX - 1) == QUESTIONS_MAX
+        with pytest.raises(BrokerUnavailable, match="too slowly"):
+            line.ask("PAUSE", others=QUESTIONS_MAX)
+    line.close()

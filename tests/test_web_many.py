@@ -60,9 +60,7 @@ class Site:
 
         self.store = filled(str(path), jobs, jobs)
         self.admin = Turned(Router(self.store))
-        self.client = TestClient(
-            create_app(Dashboard(Settings(), lambda: self.admin, lambda: self.admin)), "http://localhost"
-        )
+        self.client = TestClient(create_app(Dashboard(Settings(), self.admin, self.admin)), "http://localhost")
 
     def cpu_s(self, page: str) -> float:
         """What a page takes."""
@@ -96,7 +94,7 @@ def test_ten_thousand_queues_cost_a_page_about_jobs_or_one_queue_no_more() -> No
     for first in range(0, 9_000, 1_000):
         world.enqueue(*(job(f"j{n:05}", queue=f"q{n:05}") for n in range(first, first + 1_000)))
     admin = Turned(world.router)
-    client = TestClient(create_app(Dashboard(Settings(), lambda: admin, lambda: admin)), "http://localhost")
+    client = TestClient(create_app(Dashboard(Settings(), admin, admin)), "http://localhost")
     for page in ("/jobs", "/queue?name=q00007", "/job?id=j00007"):
         admin.turns_s.clear()
         assert client.get(page).status_code == 200

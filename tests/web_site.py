@@ -27,7 +27,7 @@ class Site:
 
     def __init__(self, admin: FakeAdmin, base: str = "http://localhost", **settings: Any) -> None:
         self.admin = admin
-        self.dashboard = Dashboard(Settings(**settings), lambda: admin, lambda: admin)
+        self.dashboard = Dashboard(Settings(**settings), admin, admin)
         self.client = TestClient(create_app(self.dashboard), base, follow_redirects=False)
 
     def get(self, path: str, **given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Asks the Router's administrative socket, for the command line and other tools. One question at a time, one thread.
+"""Asks the Router's administrative socket, for the command line and other tools. Safe to share between threads.
 
 Lists come in pages and acts go in slices, so that none holds the Router up; the methods here go through all of them.
 """
@@ -6,8 +6,6 @@ Lists come in pages and acts go in slices, so that none holds the Router up; the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil
-from time import monotonic
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -16,11 +14,12 @@ from eventmq.client import ids
 from eventmq.client.acts import KINDS
 from eventmq.client.answers import Count, EventsPage, JobsPage, ListedJob, LogPage, Problem, ShownQueue, Why
 from eventmq.client.charts import Charts
-from eventmq.client.sockets import dealer
-from eventmq.errors import BrokerUnavailable, NotFound, QuestionRefused, SettingsError
-from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST, RESEND_S
+from eventmq.client.exchange import Exchange
+from eventmq.client.pending import Query
+from eventmq.client.sync import SyncDriver
+from eventmq.errors import BrokerUnavailable, JobRefused, NotFound, QuestionRefused, SettingsError
+from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST
 from eventmq.net import address
-from eventmq.net.frames import has_message, receive, send
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
 
@@ -50,8 +49,7 @@ class Admin(Charts):
         except ValueError as error:
             raise SettingsError(f"{addr!r}: expected {error}") from None
         self._timeout_s = timeout_s
-        self._socket = dealer(self._addr)
-        self._n = 0
+        self._driver = SyncDriver(self._addr)
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +59,7 @@ class Admin(Charts):
 
     def close(self) -> None:
         """Closes the connection."""
-        self._socket.close()
+        self._driver.close()
 
     def ask(self, command: str, **params: Any) -> Any:
         """The answer to one command of `docs/protocol.md`, 3.4.
@@ -72,20 +70,19 @@ class Admin(Charts):
             BrokerUnavailable: None came in time.
             QuestionRefused: The Router refused the question.
         """
-        self._n += 1
-        question = v2.encode(command.encode(), v2.Question(self._n, params))
-        deadline = monotonic() + self._timeout_s
-        while (now := monotonic()) < deadline:
-            send(self._socket, question)
-            until = min(now + RESEND_S, deadline)
-            while self._arrives(until):
-                answered, answer = self._read(command, receive(self._socket))
-                if answered:
-                    return answer
-        raise BrokerUnavailable(
-            f"the Router's administrative socket at {self._addr} did not answer within {self._timeout_s:g} s. "
-            "Is it running there?"
-        )
+
+        def begin(exchange: Exchange, now: float) -> Query:
+            return exchange.query(command.encode(), lambda n: v2.Question(n, params), now + self._timeout_s)
+
+        try:
+            return self._driver.run(begin).answer
+        except JobRefused as error:
+            raise QuestionRefused(f"{command}: {error}", error.reason) from None
+        except BrokerUnavailable as error:
+            raise BrokerUnavailable(
+                f"the Router's administrative socket at {self._addr} did not answer within {self._timeout_s:g} s. "
+                "Is it running there?"
+            ) from error
 
     def metrics(self) -> dict[str, Any]:
         """The Router in plain numbers; `monitoring/metrics.py` says what they mean."""
@@ -294,27 +291,6 @@ class Admin(Charts):
         if act != "remove" or any(self.schedules(id)):  # one that is over may be removed twice: questions are repeated
             found = self.ask("SCHEDULE", id=id, act=act, job=ids.new_id())
         return _found(found, f"there is no schedule {id}; `eventmq schedule list` lists them")
-
-    # ---- the socket ----------------------------------------------------------------------------------
-
-    def _arrives(self, until: float) -> bool:
-        left_s = max(until - monotonic(), 0.0)
-        return has_message(self._socket) or bool(self._socket.poll(ceil(left_s * 1000)))
-
-    def _read(self, command: str, frames: list[bytes]) -> tuple[bool, Any]:
-        """Whether a message answers the question, and how. Answers to earlier ones come late and mean nothing."""
-        if len(frames) != 4 or frames[1] != v2.VERSION:
-            return False, None
-        try:
-            if frames[2] == b"REPLY":
-                reply = v2.decode(frames[3], v2.Answer)
-                return reply.n == self._n, reply.answer
-            refused = v2.decode(frames[3], v2.Refused)
-        except msgspec.MsgspecError:
-            return False, None
-        if frames[2] == b"REFUSED" and refused.n in (0, self._n):
-            raise QuestionRefused(f"the Router refused {command}: {refused.reason} ({refused.text})", refused.reason)
-        return False, None
 
 
 def _found(told: T | None, what: str) -> T:

@@ -35,10 +35,7 @@ from eventmq.web.ask import Ask, Page, Wrong
 from eventmq.web.bulk import Bulk
 from eventmq.web.guard import SESSION, Guard, Tokens, may
 from eventmq.web.limits import AGAIN_S, BODY_BYTES_MAX, EXPORTS_MAX, ROWS
-from eventmq.web.lines import Lines
 from eventmq.web.live import Live, Told
-
-Connect = Callable[[], Admin]
 
 TOLD = "eventmq_told"
 """A cookie with what the last form did, for the next page to say."""
@@ -109,16 +106,16 @@ class Dashboard:
 
     Args:
         settings: Ours.
-        connect: Makes a connection of its own to the Router.
-        share: Makes one whose answers are shared.
+        admin: A connection to the Router, for acts and exports.
+        line: One whose answers pages share.
         changed: Called when something has changed: what was shared counts no more.
     """
 
-    def __init__(self, settings: Settings, connect: Connect, share: Connect, changed: Told = lambda: None) -> None:
+    def __init__(self, settings: Settings, admin: Admin, line: Admin, changed: Told = lambda: None) -> None:
         self.settings = settings
-        self.connect = connect
-        self.lines = Lines(share)
-        self.bulk = Bulk(connect)
+        self.admin = admin
+        self.line = line
+        self.bulk = Bulk(admin)
         self.exporting = 0
         self.live = Live(self._look, changed)
         self.tokens = Tokens()
@@ -145,9 +142,7 @@ class Dashboard:
         if not may(request.state.role, role):
             return 403, {"error": f"that takes the role {role}; you are {request.state.role}"}
         try:
-            with self.lines.borrow() as admin:
-                ask = Ask(admin, given, time.time(), self.settings, self.bulk, request.state.role)
-                return 200, view(ask)
+            return 200, view(Ask(self.line, given, time.time(), self.settings, self.bulk, request.state.role))
         except EventMQError as error:
             return STATUS_OF.get(type(error), 409), {"error": str(error)}
 
@@ -238,11 +233,10 @@ class Dashboard:
             act = self.bulk.find(id)
             return act and [act.phase, act.jobs, act.done]
         try:
-            with self.lines.borrow() as admin:
-                if what == "job":
-                    return admin.job(id)
-                status = admin.ask("STATUS")
-                return [status[name] for name in CHANGES]
+            if what == "job":
+                return self.line.job(id)
+            status = self.line.ask("STATUS")
+            return [status[name] for name in CHANGES]
         except EventMQError as error:
             return str(error)
 
@@ -260,7 +254,7 @@ class Dashboard:
     def _exported(self, selection: Selection) -> Iterator[bytes]:
         self.exporting += 1
         try:
-            yield from jobs.lines(self.connect, selection)
+            yield from jobs.lines(self.admin, selection)
         finally:
             self.exporting -= 1
 
@@ -275,7 +269,8 @@ class Dashboard:
         yield
         self.live.close()
         self.bulk.close()
-        self.lines.close()
+        self.line.close()
+        self.admin.close()
 
 
 def wants_json(request: Request) -> bool:

@@ -3,7 +3,7 @@
     counting ──▶ counted ──▶ running ──▶ done
                     └─(never told)          each may end as `stopped` or `failed`, with what was done so far
 
-Each counts and runs in a thread with a connection of its own, in the slices of `Admin`. They are known to this process
+Each counts and runs in a thread of its own, in the slices of `Admin`. They are known to this process
 only: when it ends, what was done stays done, and the rest is not.
 """
 
@@ -53,11 +53,11 @@ class Bulk:
     """The acts of this process, oldest first.
 
     Args:
-        connect: Makes a connection to the Router.
+        admin: The Router.
     """
 
-    def __init__(self, connect: Callable[[], Admin]) -> None:
-        self._connect = connect
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
         self._acts: dict[str, Act] = {}
         self._lock = threading.Lock()
 
@@ -98,28 +98,27 @@ class Bulk:
         for act in list(self._acts.values()):
             self.stop(act)
 
-    def _start(self, act: Act, what: Callable[[Act, Admin], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._with_connection, args=(act, what), name=f"act-{act.id}", daemon=True)
+    def _start(self, act: Act, what: Callable[[Act], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._work, args=(act, what), name=f"act-{act.id}", daemon=True)
         thread.start()
         return thread
 
-    def _with_connection(self, act: Act, what: Callable[[Act, Admin], None]) -> None:
+    def _work(self, act: Act, what: Callable[[Act], None]) -> None:
         try:
-            with self._connect() as admin:
-                what(act, admin)
+            what(act)
         except _Stopped:
             return
         except EventMQError as error:
             act.phase, act.error = "failed", str(error)
 
-    def _count(self, act: Act, admin: Admin) -> None:
-        count = admin.count(act.selection, lambda jobs: self._note(act, jobs=jobs))
+    def _count(self, act: Act) -> None:
+        count = self._admin.count(act.selection, lambda jobs: self._note(act, jobs=jobs))
         self._note(act, jobs=count.jobs)
         act.selection = msgspec.structs.replace(act.selection, before=count.newest)
         act.phase = "counted"
 
-    def _run(self, act: Act, admin: Admin) -> None:
-        done = getattr(admin, act.do)(act.selection, lambda done: self._note(act, done=done), act.jobs)
+    def _run(self, act: Act) -> None:
+        done = getattr(self._admin, act.do)(act.selection, lambda done: self._note(act, done=done), act.jobs)
         self._note(act, done=done)
         act.phase = "done"
 

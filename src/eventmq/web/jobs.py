@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -73,11 +73,9 @@ def _tab(selection: Selection, state: str) -> dict[str, Any]:
     return {"state": state, "chosen": state in selection.states, "q": q}
 
 
-def lines(connect: Callable[[], Admin], selection: Selection) -> Iterator[bytes]:
+def lines(admin: Admin, selection: Selection) -> Iterator[bytes]:
     """All that is selected, a job in each line."""
-    with connect() as admin:
-        for job in admin.jobs(selection):
-            yield msgspec.json.encode(job) + b"\n"
+    return (msgspec.json.encode(job) + b"\n" for job in admin.jobs(selection))
 
 
 # ---- one job -----------------------------------------------------------------------------------------------

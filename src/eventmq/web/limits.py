@@ -5,8 +5,8 @@ from __future__ import annotations
 PATIENCE_S = 2.0
 """How long a page waits for the Router: well above what an answer takes, and short of what a person bears."""
 
-LINES = 4
-"""Connections to the Router that pages share: each answers a few hundred questions a second."""
+QUESTIONS_MAX = 4
+"""Questions of pages that the Router has at a time: it answers a few hundred a second."""
 
 SHARED_S = 0.4
 """An answer serves everybody who asks the same within this time, so that ten browsers cost the Router what one does."""

@@ -1,16 +1,13 @@
-"""Connections to the Router for pages that are made side by side, and answers that they share.
+"""The connection to the Router that all pages share, and answers that they share.
 
-An `Admin` asks one question at a time, so each thread borrows one. What many browsers ask at nearly the same time is
-asked once: answers to questions that change nothing are kept for SHARED_S, and forgotten when something is changed
-here. Whoever gets one must not change it.
+What many browsers ask at nearly the same time is asked once: answers to questions that change nothing are kept for
+SHARED_S, and forgotten when something is changed here. Whoever gets one must not change it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -18,7 +15,7 @@ import msgspec
 
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable
-from eventmq.web.limits import LINES, PATIENCE_S, SHARED_S, SUMS_SHARED_S
+from eventmq.web.limits import PATIENCE_S, QUESTIONS_MAX, SHARED_S, SUMS_SHARED_S
 
 Ask = Callable[..., Any]
 
@@ -67,51 +64,26 @@ class Answers:
 
 
 class Line(Admin):
-    """A connection whose answers are shared."""
+    """A connection whose answers are shared, for a few questions at a time."""
 
-    def __init__(self, addr: str, answers: Answers, timeout_s: float = PATIENCE_S) -> None:
+    def __init__(self, addr: str, timeout_s: float = PATIENCE_S) -> None:
         super().__init__(addr, timeout_s)
-        self._answers = answers
+        self.answers = Answers()
+        self._patience_s = timeout_s
+        self._turns = threading.BoundedSemaphore(QUESTIONS_MAX)
 
     def ask(self, command: str, **params: Any) -> Any:
-        """See `Admin.ask`."""
-        return self._answers.of(command, params, super().ask)
-
-
-class Lines:
-    """A few connections to one Router, made when they are needed.
-
-    Args:
-        make: Makes one.
-        patience_s: How long to wait for one that is free.
-    """
-
-    def __init__(self, make: Callable[[], Admin], patience_s: float = PATIENCE_S) -> None:
-        self._make = make
-        self._patience_s = patience_s
-        self._free: SimpleQueue[Admin | None] = SimpleQueue()
-        for _ in range(LINES):
-            self._free.put(None)
-
-    @contextmanager
-    def borrow(self) -> Iterator[Admin]:
-        """One for a while.
+        """See `Admin.ask`.
 
         Raises:
-            BrokerUnavailable: None is free: the Router answers slowly, or not at all.
+            BrokerUnavailable: Too many ask: the Router answers slowly, or not at all.
         """
-        try:
-            admin = self._free.get(timeout=self._patience_s)
-        except Empty:
-            raise BrokerUnavailable("the Router answers too slowly for all who ask") from None
-        try:
-            admin = admin or self._make()
-            yield admin
-        finally:
-            self._free.put(admin)
+        return self.answers.of(command, params, self._in_turn)
 
-    def close(self) -> None:
-        """Closes those that are free."""
-        for _ in range(LINES):
-            if not self._free.empty() and (admin := self._free.get()) is not None:
-                admin.close()
+    def _in_turn(self, command: str, **params: Any) -> Any:
+        if not self._turns.acquire(timeout=self._patience_s):
+            raise BrokerUnavailable("the Router answers too slowly for all who ask")
+        try:
+            return super().ask(command, **params)
+        finally:
+            self._turns.release()

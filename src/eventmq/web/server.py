@@ -19,7 +19,7 @@ from eventmq.net import address
 from eventmq.settings import Settings
 from eventmq.web.app import Dashboard, create_app
 from eventmq.web.limits import CONNECTIONS_MAX, STOP_S
-from eventmq.web.lines import Answers, Line
+from eventmq.web.lines import Line
 
 log = logging.getLogger("eventmq.web")
 
@@ -46,8 +46,8 @@ def run(settings: Settings) -> int:
     if not settings.web_addr:
         raise SettingsError("web_addr is empty: expected where the dashboard is to listen, as 127.0.0.1:47296")
     addr = address.reachable(settings.administrative_addr)
-    answers = Answers()
-    dashboard = Dashboard(settings, lambda: Admin(addr), lambda: Line(addr, answers), answers.forget)
+    line = Line(addr)
+    dashboard = Dashboard(settings, Admin(addr), line, line.answers.forget)
     config = uvicorn.Config(
         create_app(dashboard),
         log_config=None,
