@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -202,6 +203,21 @@ def test_messages_arrive_whole_and_a_full_socket_blocks_nobody() -> None:
     assert receiver.receive() == []
     assert receiver.closed
     receiver.close()
+
+
+def test_a_small_message_is_received_without_memory_for_a_large_one() -> None:
+    left, right = socket.socketpair()
+    sender, receiver = Channel(left, blocking=False), Channel(right, blocking=True)
+    sender.send(b"small")
+    tracemalloc.start()
+    try:
+        assert receiver.receive() == [b"small"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        sender.close()
+        receiver.close()
+    assert peak < 16 << 10
 
 
 def test_a_board_tells_what_ran_and_what_had_ended() -> None:

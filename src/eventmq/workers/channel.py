@@ -23,6 +23,7 @@ class Channel:
     def __init__(self, sock: socket.socket, blocking: bool) -> None:
         sock.setblocking(blocking)
         self._socket = sock
+        self._buffer = bytearray(RECEIVE_BYTES)  # `recv` would map so much memory for each message, and unmap it
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self.closed = False
@@ -59,15 +60,15 @@ class Channel:
     def receive(self, wait: bool = True) -> list[bytes]:
         """The messages that have arrived whole. On a blocking channel waits for bytes unless told not to."""
         try:
-            data = self._socket.recv(RECEIVE_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            size = self._socket.recv_into(self._buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except ConnectionResetError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             self.closed = True
             return []
-        self._incoming += data
+        self._incoming += memoryview(self._buffer)[:size]
         return self._split()
 
     def receive_rest(self) -> list[bytes]:
