@@ -137,6 +137,17 @@ def test_a_delay_that_is_no_number_is_none() -> None:
     assert [each.attempt for each in world.handed(b"m")] == [1, 2]
 
 
+@pytest.mark.parametrize("run_s", [math.nan, math.inf, -math.inf, -1.0, 1e308])
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_run_time_that_nothing_can_have_is_not_told(run_s: float, state: str) -> None:
+    world = World(open_store("memory:", "none"))
+    world.join(b"m", credit=1)
+    world.enqueue(job("a"))
+    (handed,) = world.handed(b"m")
+    world.manager(b"m", b"REPLY", v2.Reply(1, [Outcome("a", handed.lease, state, run_s=run_s)], 1))
+    assert world.store.find(["a"])[0].run_s == 0.0
+
+
 def test_a_grace_that_is_no_number_is_none(world: World) -> None:
     world.join(b"m", credit=1)
     world.enqueue(job("a"))

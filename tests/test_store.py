@@ -136,14 +136,6 @@ def test_an_ended_job_tells_how(kept: Kept) -> None:
         assert counts(kept.store) == (0, 1)
 
 
-def test_a_run_time_that_is_no_number_stops_nothing(store: Store) -> None:
-    store.apply(Changes(added=[job(1)]))
-    store.apply(Changes(ended=[end(1, run_s=math.nan)]))
-    record = store.find(["id-1"])[0]
-    assert record.state == "succeeded"
-    assert isinstance(record.run_s, float)
-
-
 def test_that_a_job_has_started_is_stored_and_memory_holds_it(kept: Kept) -> None:
     kept.store.apply(Changes(added=[job(1)], spilled=[job(2)]))
     kept.store.apply(Changes(moved=[Moved(1, 1, 0, started=7 << 32), Moved(2, 1, 0, settled=8, started=9)]))

@@ -168,6 +168,8 @@ class Ledger(Leases):
                 continue
             job, _, since = lease
             job.settled = outcome.lease
+            if not 0.0 <= outcome.run_s <= limits.FUTURE_S_MAX:
+                outcome.run_s = 0.0  # nobody can say that in JSON, and SQLite has no NaN
             if outcome.state == "returned":
                 self.give_back([job])
                 continue

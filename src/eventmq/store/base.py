@@ -39,7 +39,7 @@ class Ended(Body):
         expires: Wall time after which the row may be forgotten.
         attempt: The attempt that decided.
         crashes: Worker processes that died under it.
-        run_s: How long the deciding attempt ran.
+        run_s: How long the deciding attempt ran; a finite number.
         worker: Name of the manager that ran it, empty if none did.
         value: msgpack of what it returned.
         failure: msgpack of a `v2.Failure`, or empty.

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from msgspec.structs import replace
 
 from eventmq.errors import StoreError
 from eventmq.protocol.v2 import Body, Job, decode, pack
@@ -179,8 +178,6 @@ class Journal:
             if seq in ends or (seq not in jobs and seq not in late):
                 others.append(end)
                 continue
-            if end.run_s != end.run_s:
-                end = replace(end, run_s=0.0)  # as SQLite, which has no NaN
             ends[seq] = end
             self._ended.append(end)
         self._late += late

@@ -323,7 +323,6 @@ def _row_of_move(move: Moved) -> tuple[Any, ...]:
 
 def _row_of_end(end: Ended) -> tuple[Any, ...]:
     seq, state, finished, expires, attempt, crashes, run_s, worker, value, failure, error = astuple(end)
-    run_s = 0.0 if run_s != run_s else run_s  # SQLite has no NaN
     sum_end = sums.of_end(state, attempt, crashes, finished, expires, run_s, worker, value)
     head = (seq, state, finished, expires, attempt, crashes, run_s, worker, bytearray(value), bytearray(failure), error)
     return (*head, sum_end, sums.of_failure(failure, error))
