@@ -185,7 +185,6 @@ class Ledger(Leases):
                 self.cut_short([job], outcome.failure or Failure("eventmq.JobLost", "its manager stopped it"), wall)
             else:
                 self._failed(job, manager, outcome, wall)
-
         if plain:
             self._succeed(plain, manager, wall)
 
