@@ -19,21 +19,7 @@ from eventmq.broker.operators import Asked, Operators
 from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.broker.problems import problems
-from eventmq.protocol import v1, v2
-from eventmq.protocol.administration import (
-    Bound,
-    Chart,
-    Events,
-    Logs,
-    OneJob,
-    OneQueue,
-    Queues,
-    Rerun,
-    Schedules,
-    Selection,
-    Since,
-    Types,
-)
+from eventmq.protocol import administration, v1, v2
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_status"),
@@ -49,27 +35,27 @@ QUESTIONS = {
     b"METRICS": Asked("metrics"),
     b"WORKERS": Asked("show_workers"),
     b"SCHEDULERS": Asked("show_schedulers"),
-    b"SCHEDULES": Asked("list_schedules", Schedules, limits.TURN_ANSWERS),
-    b"SCHEDULE": Asked("act_on_schedule", Schedules),
-    b"EVENTS": Asked("show_events", Events),
+    b"SCHEDULES": Asked("list_schedules", administration.Schedules, limits.TURN_ANSWERS),
+    b"SCHEDULE": Asked("act_on_schedule", administration.Schedules),
+    b"EVENTS": Asked("show_events", administration.Events),
     b"PROBLEMS": Asked("show_problems"),
-    b"QUEUES": Asked("show_queues", Queues),
-    b"PAUSE": Asked("pause", OneQueue),
-    b"RESUME": Asked("resume", OneQueue),
-    b"DRAIN": Asked("drain", OneQueue),
-    b"LIMIT": Asked("limit", Bound),
-    b"JOBS": Asked("list_jobs", Selection, limits.TURN_ANSWERS),
-    b"COUNT": Asked("count_jobs", Selection, limits.TURN_ANSWERS),
-    b"JOB": Asked("show_job", OneJob),
-    b"WHY": Asked("why", OneJob, limits.TURN_ANSWERS // 10),
-    b"LOGS": Asked("show_logs", Logs),
-    b"RERUN": Asked("rerun", Rerun),
-    b"HISTORY": Asked("show_history", Chart, limits.TURN_ANSWERS),
-    b"TYPES": Asked("show_types", Types, limits.TURN_ANSWERS),
-    b"FAILURES": Asked("show_failures", Since),
-    b"REQUEUE": Asked("requeue", Selection, limits.TURN_ANSWERS),
-    b"PURGE": Asked("purge", Selection, limits.TURN_ANSWERS),
-    b"CANCEL": Asked("cancel_jobs", Selection, limits.TURN_ANSWERS),
+    b"QUEUES": Asked("show_queues", administration.Queues),
+    b"PAUSE": Asked("pause", administration.OneQueue),
+    b"RESUME": Asked("resume", administration.OneQueue),
+    b"DRAIN": Asked("drain", administration.OneQueue),
+    b"LIMIT": Asked("limit", administration.Bound),
+    b"JOBS": Asked("list_jobs", administration.Selection, limits.TURN_ANSWERS),
+    b"COUNT": Asked("count_jobs", administration.Selection, limits.TURN_ANSWERS),
+    b"JOB": Asked("show_job", administration.OneJob),
+    b"WHY": Asked("why", administration.OneJob, limits.TURN_ANSWERS // 10),
+    b"LOGS": Asked("show_logs", administration.Logs),
+    b"RERUN": Asked("rerun", administration.Rerun),
+    b"HISTORY": Asked("show_history", administration.Chart, limits.TURN_ANSWERS),
+    b"TYPES": Asked("show_types", administration.Types, limits.TURN_ANSWERS),
+    b"FAILURES": Asked("show_failures", administration.Since),
+    b"REQUEUE": Asked("requeue", administration.Selection, limits.TURN_ANSWERS),
+    b"PURGE": Asked("purge", administration.Selection, limits.TURN_ANSWERS),
+    b"CANCEL": Asked("cancel_jobs", administration.Selection, limits.TURN_ANSWERS),
 }
 HANDLERS |= {
     (v2.VERSION, command): Handler("on_question", v2.Question, (asked,)) for command, asked in QUESTIONS.items()
@@ -170,7 +156,7 @@ class Administrative(Operators):
             },
         }
 
-    def show_events(self, params: Events) -> dict[str, Any]:
+    def show_events(self, params: administration.Events) -> dict[str, Any]:
         """What has happened lately."""
         return self.events.read(params.after, min(params.limit, limits.LIST_JOBS_MAX), self.now)
 
@@ -188,22 +174,22 @@ class Administrative(Operators):
             }
         }
 
-    def show_logs(self, params: Logs) -> dict[str, Any]:
+    def show_logs(self, params: administration.Logs) -> dict[str, Any]:
         """What a job has logged."""
         return self.ledger.logs.read(params.id, params.after)
 
-    def show_history(self, params: Chart) -> dict[str, Any]:
+    def show_history(self, params: administration.Chart) -> dict[str, Any]:
         """What has happened to all jobs, or to some."""
         backlogs = self.ledger.backlogs
         some = backlogs if not params.queue else {params.queue} & backlogs.keys()
         waiting = None if params.name else sum(len(backlogs[queue]) for queue in some)
         return charts.chart(self.history, params, self.wall, waiting)
 
-    def show_types(self, params: Types) -> dict[str, Any]:
+    def show_types(self, params: administration.Types) -> dict[str, Any]:
         """What has become of the jobs of each type."""
         return charts.types(self.history, params, self.wall)
 
-    def show_failures(self, params: Since) -> list[dict[str, Any]]:
+    def show_failures(self, params: administration.Since) -> list[dict[str, Any]]:
         """Why attempts failed, last seen first."""
         since = max(params.since or 0.0, self.wall - limits.HISTORY_S)
         return [msgspec.structs.asdict(group) for group in self.history.failures.since(since)]

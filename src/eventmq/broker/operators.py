@@ -22,19 +22,8 @@ from eventmq.broker.pool import PeerId
 from eventmq.broker.selections import LIVE, Selections, listed
 from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
-from eventmq.protocol import calls, v2
-from eventmq.protocol.administration import (
-    Arguments,
-    Bound,
-    OneJob,
-    OneQueue,
-    Params,
-    Queues,
-    Rerun,
-    Schedules,
-    Selection,
-    params_of,
-)
+from eventmq.protocol import administration, calls, v2
+from eventmq.protocol.administration import Selection, params_of
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line
 
@@ -45,7 +34,7 @@ class Asked(NamedTuple):
     """A question: the method that answers it, the type of its params (None: there are none), what it costs in rows."""
 
     method: str
-    params: type[Params] | None = None
+    params: type[administration.Params] | None = None
     cost: int = 1
 
 
@@ -94,7 +83,7 @@ class Operators(Selections):
         page = self.browse(msgspec.structs.replace(selection, limit=limits.NEWEST), 2 * limits.LIST_JOBS_MAX)
         return {"jobs": len(page.lines), "newest": newest, "next": page.before or None}
 
-    def show_job(self, params: OneJob) -> dict[str, Any] | None:
+    def show_job(self, params: administration.OneJob) -> dict[str, Any] | None:
         """Everything about one job."""
         record = self.ledger.find([params.id]).get(params.id)
         if record is None:
@@ -107,11 +96,11 @@ class Operators(Selections):
             "attempts": self.ledger.attempts.of(record.job.id),
         }
 
-    def why(self, params: OneJob) -> dict[str, Any]:
+    def why(self, params: administration.OneJob) -> dict[str, Any]:
         """Why one job is where it is."""
         return why(self, params.id, self.ledger.find([params.id]).get(params.id))
 
-    def rerun(self, params: Rerun) -> dict[str, Any] | None:
+    def rerun(self, params: administration.Rerun) -> dict[str, Any] | None:
         """A new job like one that there is, due at once; with other arguments it has no key, which was made of the old
         ones. The id of the job that runs, which may be another one with the same key; None = there is no such job.
 
@@ -182,19 +171,19 @@ class Operators(Selections):
 
     # ---- queues --------------------------------------------------------------------------------------
 
-    def pause(self, params: OneQueue) -> dict[str, Any]:
+    def pause(self, params: administration.OneQueue) -> dict[str, Any]:
         """Nothing of the queue is handed out; what runs goes on."""
         return self._say(params.queue, "queue_paused", "paused", paused=True)
 
-    def resume(self, params: OneQueue) -> dict[str, Any]:
+    def resume(self, params: administration.OneQueue) -> dict[str, Any]:
         """Neither paused nor drained any longer."""
         return self._say(params.queue, "queue_resumed", "resumed", paused=False, draining=False)
 
-    def drain(self, params: OneQueue) -> dict[str, Any]:
+    def drain(self, params: administration.OneQueue) -> dict[str, Any]:
         """The queue takes no new jobs; what it has is handed out."""
         return self._say(params.queue, "queue_drained", "draining", draining=True)
 
-    def limit(self, params: Bound) -> dict[str, Any]:
+    def limit(self, params: administration.Bound) -> dict[str, Any]:
         """How many jobs may wait in the queue."""
         text = "bound as the settings say" if params.jobs_max is None else f"bound to {params.jobs_max} waiting jobs"
         return self._say(params.queue, "queue_limited", text, jobs_max=params.jobs_max)
@@ -205,7 +194,7 @@ class Operators(Selections):
         self.note("warning", f"{text}: {queue}", f"an operator: queue {queue!r} is {text}")
         return self.describe_queue(queue, self.ledger.running())
 
-    def show_queues(self, page: Queues) -> dict[str, Any]:
+    def show_queues(self, page: administration.Queues) -> dict[str, Any]:
         """One page of the queues: what waits, what runs, who serves them, what was said about them."""
         running = self.ledger.running()
         known = self.ledger.backlogs, self.pool.serving, self.ledger.rules.by_queue
@@ -236,14 +225,14 @@ class Operators(Selections):
 
     # ---- schedules -----------------------------------------------------------------------------------
 
-    def list_schedules(self, page: Schedules) -> dict[str, Any]:
+    def list_schedules(self, page: administration.Schedules) -> dict[str, Any]:
         """One page of the schedules, or one of them."""
         entries = self.schedules.entries
         ids = [id for id in self.schedules.listed() if id > page.after and page.id in ("", id)]
         rows = [self.schedules.describe(entries[id]) for id in ids[: limits.LIST_JOBS_MAX]]
         return {"schedules": rows, "next": rows[-1]["id"] if len(ids) > len(rows) else None}
 
-    def act_on_schedule(self, params: Schedules) -> dict[str, Any] | None:
+    def act_on_schedule(self, params: administration.Schedules) -> dict[str, Any] | None:
         """Pauses, resumes, removes or runs a schedule; None = there is no such.
 
         Raises:
@@ -277,7 +266,7 @@ def _arguments(payload: bytes) -> Any:
     return given
 
 
-def _with(given: Arguments, old: v2.Job) -> bytes:
+def _with(given: administration.Arguments, old: v2.Job) -> bytes:
     """The payload of a job with other arguments; what is not given is as it was."""
     others = {name: value for name, value in msgspec.structs.asdict(given).items() if value is not None}
     try:

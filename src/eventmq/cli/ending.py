@@ -12,17 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import shell_complete
 
-from eventmq.errors import (
-    BrokerUnavailable,
-    DuplicateJob,
-    EventMQError,
-    InvalidJob,
-    JobNotFound,
-    JobRefused,
-    NotFound,
-    QuestionRefused,
-    QueueFull,
-)
+from eventmq import errors
 
 OK, FAILED, USAGE, NOT_FOUND, REFUSED, UNREACHABLE, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 69, 75, 130
 
@@ -39,16 +29,16 @@ EXIT_CODES = {
 """69 and 75 are EX_UNAVAILABLE and EX_TEMPFAIL of sysexits.h, 130 is what a shell says of SIGINT."""
 
 ERRORS: dict[type[Exception], int] = {
-    BrokerUnavailable: UNREACHABLE,
+    errors.BrokerUnavailable: UNREACHABLE,
     TimeoutError: TIMED_OUT,
-    NotFound: NOT_FOUND,
-    JobNotFound: NOT_FOUND,
-    InvalidJob: USAGE,
-    QuestionRefused: REFUSED,
-    JobRefused: REFUSED,
-    QueueFull: REFUSED,
-    DuplicateJob: REFUSED,
-    EventMQError: FAILED,
+    errors.NotFound: NOT_FOUND,
+    errors.JobNotFound: NOT_FOUND,
+    errors.InvalidJob: USAGE,
+    errors.QuestionRefused: REFUSED,
+    errors.JobRefused: REFUSED,
+    errors.QueueFull: REFUSED,
+    errors.DuplicateJob: REFUSED,
+    errors.EventMQError: FAILED,
 }
 """The exit code of each error that is told in a sentence; the first that fits counts."""
 
@@ -76,7 +66,7 @@ def end(name: str, command: click.Command, arguments: list[str] | None = None) -
         return _say(name, error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt, EOFError):
         return INTERRUPTED
-    except (EventMQError, TimeoutError) as error:
+    except (errors.EventMQError, TimeoutError) as error:
         return _say(name, error, next(code for kind, code in ERRORS.items() if isinstance(error, kind)))
     return code if isinstance(code, int) else OK
 

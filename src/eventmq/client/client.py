@@ -14,20 +14,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, Self
 
-from eventmq import values
+from eventmq import limits, values
 from eventmq.client.aio import AsyncDriver
 from eventmq.client.exchange import Exchange
 from eventmq.client.pending import Delivery, Query, Waiting
 from eventmq.client.sockets import abandon
 from eventmq.client.sync import SyncDriver
 from eventmq.errors import SettingsError
-from eventmq.limits import (
-    BATCH_JOBS_MAX,
-    CANCEL_ANSWER_S,
-    CANCEL_GRACE_S,
-    CANCEL_GRACE_S_MAX,
-    ENQUEUE_TIMEOUT_S,
-)
 from eventmq.net import address
 from eventmq.protocol import v2
 from eventmq.values import Duration
@@ -52,7 +45,7 @@ class Client:
         SettingsError: Not such an address or time.
     """
 
-    def __init__(self, broker_addr: str, *, enqueue_timeout: Duration = ENQUEUE_TIMEOUT_S) -> None:
+    def __init__(self, broker_addr: str, *, enqueue_timeout: Duration = limits.ENQUEUE_TIMEOUT_S) -> None:
         try:
             self.broker_addr = str(address.parse_connect(broker_addr))
             self._enqueue_timeout_s = max(values.duration(enqueue_timeout), ROUND_TRIP_S)
@@ -117,7 +110,7 @@ class Client:
         """`results` for asyncio."""
         return (await self._async.run(partial(_waiting, ids, timeout_s))).results
 
-    def info(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
+    def info(self, id: str, timeout_s: float = limits.ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
         """What the Router knows of a job; None = nothing.
 
         Raises:
@@ -126,13 +119,13 @@ class Client:
         answer: dict[str, Any] | None = self.query(b"INFO", lambda n: v2.Info(n, id), timeout_s)
         return answer
 
-    async def ainfo(self, id: str, timeout_s: float = ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
+    async def ainfo(self, id: str, timeout_s: float = limits.ENQUEUE_TIMEOUT_S) -> dict[str, Any] | None:
         """`info` for asyncio."""
         answer: dict[str, Any] | None = await self.aquery(b"INFO", lambda n: v2.Info(n, id), timeout_s)
         return answer
 
     def cancel(
-        self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
+        self, ids: Iterable[str], timeout_s: float = limits.ENQUEUE_TIMEOUT_S, grace_s: float = limits.CANCEL_GRACE_S
     ) -> dict[str, str]:
         """Ends jobs that have not ended; when this returns, none of them will run again.
 
@@ -155,7 +148,7 @@ class Client:
         return answer
 
     async def acancel(
-        self, ids: Iterable[str], timeout_s: float = ENQUEUE_TIMEOUT_S, grace_s: float = CANCEL_GRACE_S
+        self, ids: Iterable[str], timeout_s: float = limits.ENQUEUE_TIMEOUT_S, grace_s: float = limits.CANCEL_GRACE_S
     ) -> dict[str, str]:
         """`cancel` for asyncio."""
         answer: dict[str, str] = {}
@@ -218,12 +211,12 @@ def _query(command: bytes, body: Callable[[int], v2.Body], timeout_s: float, exc
 
 def _patience(timeout_s: float, grace_s: float) -> float:
     """How long a CANCEL may go unanswered."""
-    return max(timeout_s, ROUND_TRIP_S) + min(grace_s, CANCEL_GRACE_S_MAX) + CANCEL_ANSWER_S
+    return max(timeout_s, ROUND_TRIP_S) + min(grace_s, limits.CANCEL_GRACE_S_MAX) + limits.CANCEL_ANSWER_S
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     left = iter(ids)
-    while some := list(islice(left, BATCH_JOBS_MAX)):
+    while some := list(islice(left, limits.BATCH_JOBS_MAX)):
         yield some
 
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eventmq import values
+from eventmq import errors, values
 from eventmq.client import default
 from eventmq.client.client import FOREVER
-from eventmq.errors import (
-    BrokerUnavailable,
-    JobCancelled,
-    JobCrashed,
-    JobError,
-    JobExpired,
-    JobFailed,
-    JobLost,
-    JobNotFound,
-    JobTimeout,
-)
 from eventmq.limits import CANCEL_GRACE_S, RESULT_TIMEOUT_S
 from eventmq.protocol import v2
 from eventmq.values import Duration
@@ -35,16 +24,19 @@ Timeout = Duration | None
 WHY_S = 1.0
 """How long a caller that gave up waiting is kept to find out why."""
 
-_ENDS: dict[str, tuple[type[JobError], str]] = {
-    "cancelled": (JobCancelled, "was cancelled"),
-    "expired": (JobExpired, "waited longer than its `expires`"),
-    "lost": (JobLost, "may begin only once, and nobody can say how that run ended"),
-    "unknown": (JobNotFound, "is not known to the Router: never accepted, or its outcome is forgotten (`result_ttl`)"),
+_ENDS: dict[str, tuple[type[errors.JobError], str]] = {
+    "cancelled": (errors.JobCancelled, "was cancelled"),
+    "expired": (errors.JobExpired, "waited longer than its `expires`"),
+    "lost": (errors.JobLost, "may begin only once, and nobody can say how that run ended"),
+    "unknown": (
+        errors.JobNotFound,
+        "is not known to the Router: never accepted, or its outcome is forgotten (`result_ttl`)",
+    ),
 }
-_FAILURES: dict[str, type[JobFailed]] = {
-    "eventmq.JobTimeout": JobTimeout,
-    "eventmq.SoftTimeout": JobTimeout,
-    "eventmq.JobCrashed": JobCrashed,
+_FAILURES: dict[str, type[errors.JobFailed]] = {
+    "eventmq.JobTimeout": errors.JobTimeout,
+    "eventmq.SoftTimeout": errors.JobTimeout,
+    "eventmq.JobCrashed": errors.JobCrashed,
 }
 
 
@@ -252,19 +244,19 @@ def _value(result: v2.Result | None, job: Job[Any, Any] | None) -> Any:
     return value if job is None else job.signature.returned(value)
 
 
-def _error(result: v2.Result) -> JobError:
+def _error(result: v2.Result) -> errors.JobError:
     failure = result.failure
     if failure is None or result.state in _ENDS:
         return _ended_without_value(result.id, result.state, failure)
-    kind = _FAILURES.get(failure.type, JobFailed)
-    error = kind(failure.message, result.id, failure.type if kind is JobFailed else "", failure.traceback)
+    kind = _FAILURES.get(failure.type, errors.JobFailed)
+    error = kind(failure.message, result.id, failure.type if kind is errors.JobFailed else "", failure.traceback)
     if failure.traceback:
         error.add_note(f"\nIn the worker:\n{failure.traceback}")
     return error
 
 
-def _ended_without_value(id: str, state: str, cause: v2.Failure | None = None) -> JobError:
-    kind, text = _ENDS.get(state, (JobError, f"ended in state {state!r}, without a reason"))
+def _ended_without_value(id: str, state: str, cause: v2.Failure | None = None) -> errors.JobError:
+    kind, text = _ENDS.get(state, (errors.JobError, f"ended in state {state!r}, without a reason"))
     return kind(f"job {id} {text}" + (f": {cause.message}" if cause else ""), id)
 
 
@@ -278,14 +270,14 @@ def _seconds(name: str, value: Timeout) -> float:
 def _why(client: Client, id: str) -> str:
     try:
         return _how_far(client.info(id, WHY_S))
-    except BrokerUnavailable as error:
+    except errors.BrokerUnavailable as error:
         return str(error)
 
 
 async def _awhy(client: Client, id: str) -> str:
     try:
         return _how_far(await client.ainfo(id, WHY_S))
-    except BrokerUnavailable as error:
+    except errors.BrokerUnavailable as error:
         return str(error)
 
 

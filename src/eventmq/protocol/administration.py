@@ -10,23 +10,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from eventmq import limits
 from eventmq.errors import InvalidMessageError
-from eventmq.limits import (
-    ARGUMENTS_MAX,
-    ERROR_CHARS_MAX,
-    FUTURE_S_MAX,
-    HISTORY_S,
-    ID_CHARS_MAX,
-    LIST_JOBS_MAX,
-    NAME_CHARS_MAX,
-    NEWEST,
-)
 from eventmq.protocol.v2 import Question
 from eventmq.values import JOBS_MAX
 
-Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
-Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
-Text = Annotated[str, Meta(max_length=ERROR_CHARS_MAX)]
+Id = Annotated[str, Meta(min_length=1, max_length=limits.ID_CHARS_MAX)]
+Name = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=limits.ERROR_CHARS_MAX)]
 
 STATES = ("waiting", "delayed", "running", "succeeded", "dead", "cancelled", "expired", "lost")
 """The states of a job, in the order in which people read them; what they mean says `docs/lifecycle.md`."""
@@ -58,12 +49,12 @@ class Selection(Params):
     name: Name = ""
     worker: Name = ""
     error: Text = ""
-    ids: Annotated[list[Id], Meta(max_length=LIST_JOBS_MAX)] | None = None
+    ids: Annotated[list[Id], Meta(max_length=limits.LIST_JOBS_MAX)] | None = None
     since: float | None = None
     until: float | None = None
-    arguments: Annotated[dict[Name, Text], Meta(max_length=ARGUMENTS_MAX)] = {}
-    before: Annotated[int, Meta(ge=0, le=NEWEST)] | None = None
-    limit: Annotated[int, Meta(ge=1)] = LIST_JOBS_MAX
+    arguments: Annotated[dict[Name, Text], Meta(max_length=limits.ARGUMENTS_MAX)] = {}
+    before: Annotated[int, Meta(ge=0, le=limits.NEWEST)] | None = None
+    limit: Annotated[int, Meta(ge=1)] = limits.LIST_JOBS_MAX
 
 
 class OneJob(Params):
@@ -103,7 +94,7 @@ class Events(Params):
     """What has happened behind event `after`: `next` of the answer before; nil: from now on."""
 
     after: Annotated[int, Meta(ge=0)] | None = None
-    limit: Annotated[int, Meta(ge=1)] = LIST_JOBS_MAX
+    limit: Annotated[int, Meta(ge=1)] = limits.LIST_JOBS_MAX
 
 
 class OneQueue(Params):
@@ -138,10 +129,10 @@ class Schedules(Params):
     id: Name = ""
     after: Name = ""
     act: Literal["", "pause", "resume", "remove", "run"] = ""
-    job: Annotated[str, Meta(max_length=ID_CHARS_MAX)] = ""
+    job: Annotated[str, Meta(max_length=limits.ID_CHARS_MAX)] = ""
 
 
-Wall = Annotated[float, Meta(ge=0, le=FUTURE_S_MAX)]
+Wall = Annotated[float, Meta(ge=0, le=limits.FUTURE_S_MAX)]
 
 
 class Since(Params):
@@ -177,7 +168,7 @@ class Chart(Since):
     until: Wall | None = None
     queue: Name = ""
     name: Name = ""
-    step_s: Annotated[int, Meta(ge=0, le=HISTORY_S)] = 0
+    step_s: Annotated[int, Meta(ge=0, le=limits.HISTORY_S)] = 0
 
 
 P = TypeVar("P", bound=Params)

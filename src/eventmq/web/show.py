@@ -54,18 +54,9 @@ def environment() -> jinja2.Environment:
         "outcomes": charts.OUTCOMES,
         "kinds": KINDS,
     }
-    made.filters |= {
-        "count": count,
-        "plain": plain,
-        "some": some,
-        "span": span,
-        "short": short,
-        "progress": progress,
-        "share": share,
-        "points": charts.points,
-        "iso": partial(iso, timespec="seconds"),
-        "json": lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
-    }
+    made.filters |= {each.__name__: each for each in (count, plain, some, span, short, progress, share, charts.points)}
+    made.filters["iso"] = partial(iso, timespec="seconds")
+    made.filters["json"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     return made
 
 
