@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from eventmq import limits
-from eventmq.protocol import calls, v1, v2
+from eventmq.protocol import calls, conversation, v1, v2
 from eventmq.protocol.packing import batches
 from eventmq.protocol.v2 import Failure, Held, Job, Outcome, Verdict
-from eventmq.workers import backlog, effects, foreman, messages, pool, session
-from eventmq.workers.foreman import Foreman, Rules
+from eventmq.workers import backlog, effects, messages, pool, session
+from eventmq.workers.foreman import FAREWELL_S, Foreman, Rules
 from eventmq.workers.lookahead import KNOWN_AFTER, Lookahead
 from eventmq.workers.session import Identity
 from eventmq.workers.worker import Death
@@ -925,7 +925,7 @@ def test_a_router_that_does_not_ack_holds_up_nobody_for_long(manager: Manager) -
     manager.turn()
     for worker in (1, 2):
         manager.dies(worker, text="exit code 0")
-    manager.pass_time(foreman.FAREWELL_S + 0.2)
+    manager.pass_time(FAREWELL_S + 0.2)
     assert manager.exit == 0
     assert any("may run again" in text for text in manager.reports)
 
@@ -1025,7 +1025,7 @@ def test_1_0_beats_every_three_seconds_and_gives_up_after_fifteen(old: OldRouter
 def test_people_hear_of_it_when_no_router_answers_and_not_all_the_time() -> None:
     manager = Manager()
     manager.ready(1, 2)
-    manager.pass_time(foreman.UNANSWERED_S - 1)
+    manager.pass_time(conversation.UNANSWERED_S - 1)
     assert manager.reports == []
     manager.pass_time(20)
     assert [text for text in manager.reports if "no Router answers" in text] == manager.reports

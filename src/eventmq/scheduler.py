@@ -30,9 +30,6 @@ log = logging.getLogger("eventmq.scheduler")
 TICK_S = 0.5
 """The clock is looked at this often at least."""
 
-UNANSWERED_S = 5.0
-"""No Router has answered for so long: people should hear of it."""
-
 FAREWELL_S = 2.0
 """When it is told to end, ticks that are under way get this long to be ACKed."""
 
@@ -55,7 +52,6 @@ class Scheduler:
         self._poller = zmq.Poller()
         self._line = Line(settings.scheduler_addr, self._poller)
         self._limited = Limited(log)
-        self._started = time.monotonic()
         self._asked = 0
         self._leave_at: float | None = None
         self._service = Service()
@@ -123,9 +119,6 @@ class Scheduler:
         for text in self._session.complaints:
             self._limited.log(logging.WARNING, "complaint", text, now)
         self._session.complaints.clear()
-        if not self._session.opened and now - self._started >= UNANSWERED_S:
-            self._started = now + 5 * UNANSWERED_S
-            log.warning("no Router answers; it is tried again until one does")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1

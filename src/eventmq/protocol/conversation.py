@@ -10,6 +10,7 @@ Frames in, frames out; time is handed in, monotonic (`now`) and of the wall (`wa
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -25,6 +26,10 @@ CONNECT_S = 1.0
 
 INFORM_S_MAX = 8.0
 """Longest pause between INFORMs that were sent and not answered; doubles from `RESEND_S`."""
+
+UNANSWERED_S = 5.0
+UNANSWERED_AGAIN_S = 30.0
+"""Nobody has ever answered our INFORM for so long: people should hear of it, and every so often again."""
 
 SILENCE_1_0_S = 15.0
 """Three missed beats of five seconds: then a Router of 2020 is given up (`docs/protocol.md`, section 2.2)."""
@@ -56,6 +61,7 @@ class Conversation(ABC, Generic[T]):
         self._unanswered = 0
         self._heard = 0.0
         self._ticked: float | None = None
+        self._complain_at = math.inf
         self._beat_at = 0.0
 
     @property
@@ -88,9 +94,14 @@ class Conversation(ABC, Generic[T]):
 
     def tick(self, now: float, wall: float) -> None:
         """Look at the clock: beats, resends, silence."""
-        if self._ticked is not None and now - self._ticked > limits.STALL_S:
+        if self._ticked is None:
+            self._complain_at = now + UNANSWERED_S
+        elif now - self._ticked > limits.STALL_S:
             self._heard += now - self._ticked  # it was we who did not listen
         self._ticked = now
+        if not self.opened and now >= self._complain_at:
+            self._complain_at = now + UNANSWERED_AGAIN_S
+            self.complaints.append("no Router answers; it is tried again until one does")
         if now - self._heard >= self._silence_s:
             self._open, self.reconnect, self._heard = False, True, now
         elif not self._open:

@@ -26,10 +26,6 @@ from eventmq.workers.worker import Death
 FAREWELL_S = 2.0
 """After the last job has ended, or was ended, the Router has this long to ACK what it is told."""
 
-
-UNANSWERED_S = 5.0
-"""Nobody has answered our INFORM for so long: people should hear of it, now and every so often."""
-
 TICK_S = 0.1
 """Timeouts of jobs, beats and silence are looked at this often at least."""
 
@@ -74,7 +70,6 @@ class Foreman:
         self._farewell_at: float | None = None
         self._ended = False
         self._quiet_until = 0.0
-        self._unanswered_since: float | None = None
 
     def _new_session(self) -> SessionV1 | SessionV2:
         session: SessionV1 | SessionV2
@@ -173,21 +168,9 @@ class Foreman:
                 effects.append(Connect())
             return
         session.tick(now, wall)
-        self._mind_silence(effects, now)
         session.flush(max(0, self._capacity() - workers.outstanding()), now)
         if session.reconnect:
             effects.append(Connect())
-
-    def _mind_silence(self, effects: list[Effect], now: float) -> None:
-        """Tell people when no Router answers."""
-        if self._session.opened:
-            self._unanswered_since = None
-        elif self._unanswered_since is None:
-            self._unanswered_since = now
-        elif now - self._unanswered_since >= UNANSWERED_S:
-            self._unanswered_since = now + 5 * UNANSWERED_S
-            text = "no Router answers; jobs that are here run on, and it is tried again until one does"
-            effects.append(Report("warning", text))
 
     def _capacity(self) -> int:
         """A 2020 Router takes nothing back, so it is asked for no more than can run now. So is one that shares slots
