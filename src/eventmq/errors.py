@@ -11,6 +11,16 @@ class EventMQError(Exception):
     """Base of every error that EventMQ raises on purpose."""
 
 
+class _Reasoned(EventMQError):
+    """Base of those whose `reason` is one of `REASONS`."""
+
+    reason = ""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or self.reason
+
+
 class SettingsError(EventMQError):
     """A setting is unknown, malformed or contradicts another one."""
 
@@ -23,12 +33,8 @@ class StorageFull(StoreError):
     """The store has no room for new jobs. What it holds is safe; nothing of the refused turn was written."""
 
 
-class QuestionRefused(EventMQError):
+class QuestionRefused(_Reasoned):
     """The Router refused a question or a command of an operator. `reason` is one of `REASONS`."""
-
-    def __init__(self, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class NotFound(EventMQError):
@@ -58,12 +64,8 @@ class DuplicateJob(EnqueueError):
         self.id = id
 
 
-class JobRefused(EnqueueError):
+class JobRefused(EnqueueError, _Reasoned):
     """The Router refused the job. `reason` is one of `REASONS`."""
-
-    def __init__(self, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class InvalidJob(EnqueueError, TypeError):
@@ -144,12 +146,10 @@ class JobNotFound(JobError):
 # ---- the published Router API -------------------------------------------------------------------
 
 
-class InvalidMessageError(EventMQError):
+class InvalidMessageError(_Reasoned):
     """A message cannot be parsed. `reason` is one of `REASONS`."""
 
-    def __init__(self, message: str, reason: str = "malformed") -> None:
-        super().__init__(message)
-        self.reason = reason
+    reason = "malformed"
 
 
 class NoAvailableWorkerSlotsError(EventMQError):

@@ -22,9 +22,9 @@ from eventmq.broker.problems import problems
 from eventmq.protocol import administration, v1, v2
 
 HANDLERS: Handlers = {
-    (v1.VERSION, b"STATUS"): Handler("on_status"),
-    (v1.VERSION, b"ROUTER_SHOW_WORKERS"): Handler("on_show_workers"),
-    (v1.VERSION, b"ROUTER_SHOW_SCHEDULERS"): Handler("on_show_schedulers"),
+    (v1.VERSION, b"STATUS"): Handler("on_question_1_0", more=("status",)),
+    (v1.VERSION, b"ROUTER_SHOW_WORKERS"): Handler("on_question_1_0", more=("show_workers",)),
+    (v1.VERSION, b"ROUTER_SHOW_SCHEDULERS"): Handler("on_question_1_0", more=("show_schedulers",)),
     (v1.VERSION, b"HELLO"): Handler("on_hello"),
     (v1.VERSION, b"DISCONNECT"): Handler("on_admin_disconnect"),
     (v2.VERSION, b"DRAIN_MANAGER"): Handler("ask_drain_manager", v2.Question),
@@ -196,20 +196,10 @@ class Administrative(Operators):
 
     # ---- eMQP/1.0 ------------------------------------------------------------------------------------
 
-    def _reply_1_0(self, sender: PeerId, msgid: str, answer: str) -> None:
+    def on_question_1_0(self, sender: PeerId, msgid: str, msg: list[bytes], method: str) -> None:
+        """STATUS, ROUTER_SHOW_WORKERS and ROUTER_SHOW_SCHEDULERS: the answer as JSON."""
+        answer = json.dumps(getattr(self, method)())
         self.outbox.send(ADMINISTRATIVE, sender, v1.encode(b"REPLY", self.new_id(), answer, msgid))
-
-    def on_status(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """STATUS."""
-        self._reply_1_0(sender, msgid, self.get_status())
-
-    def on_show_workers(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """ROUTER_SHOW_WORKERS."""
-        self._reply_1_0(sender, msgid, json.dumps(self.show_workers()))
-
-    def on_show_schedulers(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
-        """ROUTER_SHOW_SCHEDULERS."""
-        self._reply_1_0(sender, msgid, json.dumps(self.show_schedulers()))
 
     def on_hello(self, sender: PeerId, msgid: str, msg: list[bytes]) -> None:
         """HELLO has no answer."""
@@ -253,9 +243,8 @@ class Administrative(Operators):
         """KBYE to everybody: the last thing before the sockets close."""
         self.history.end(self.ledger)
         self.commit()
-        for id, manager in self.pool.managers.items():
-            frames = v2.encode(b"KBYE", v2.Empty()) if manager.wire == 2 else v1.encode(b"KBYE", self.new_id())
-            self.outbox.send(BACKEND, id, frames)
-        for id, scheduler in self.schedulers.items():
-            frames = v2.encode(b"KBYE", v2.Empty()) if scheduler.wire == 2 else v1.encode(b"KBYE", self.new_id())
-            self.outbox.send(FRONTEND, id, frames)
+        peers = [(BACKEND, id, manager.wire) for id, manager in self.pool.managers.items()]
+        peers += [(FRONTEND, id, scheduler.wire) for id, scheduler in self.schedulers.items()]
+        for socket, id, wire in peers:
+            frames = v2.encode(b"KBYE", v2.Empty()) if wire == 2 else v1.encode(b"KBYE", self.new_id())
+            self.outbox.send(socket, id, frames)

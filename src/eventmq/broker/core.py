@@ -317,7 +317,7 @@ class Core(ABC):
         if len(frames) < 5:
             raise InvalidMessageError(f"{command.decode()} ends after its command")
         if handler.body is None:
-            said: tuple[Any, ...] = v1.text(frames[4]), frames[5:]
+            said: tuple[Any, ...] = v1.text(frames[4]), frames[5:], *handler.more
         else:
             try:
                 said = v2.decode(frames[4], handler.body), *handler.more

@@ -23,6 +23,10 @@ OnConflict = Literal["existing", "replace", "raise"]
 OnPartition = Literal["finish", "stop"]
 CHOICES = {"unique_scope": Scope, "on_conflict": OnConflict, "on_partition": OnPartition}
 
+AS_GIVEN = ("crash_limit", "redeliver", "on_partition", "unique_scope", "on_conflict")
+AS_SECONDS = ("timeout", "soft_timeout", "result_ttl", "expires", "unique_for")
+"""What travels under its own name, and what under its name and `_s`."""
+
 QUEUE = "default"
 PRIORITY_MAX = 100
 """Priorities go from -100 to 100, as in Django."""
@@ -171,17 +175,14 @@ def _check(options: JobOptions, given: Mapping[str, Any]) -> None:
 
 def _travelling(options: JobOptions, given: Mapping[str, Any]) -> v2.Options:
     """The part that travels."""
+    travels: dict[str, Any] = {name: given[name] for name in AS_GIVEN if name in given}
+    travels |= {f"{name}_s": _seconds(given, name) for name in AS_SECONDS if name in given}
+    if "debounce" in given:
+        travels |= {"unique_scope": "waiting", "on_conflict": "replace"}
     made = v2.Options(
-        timeout_s=_seconds(given, "timeout"),
-        result_ttl_s=_seconds(given, "result_ttl"),
-        crash_limit=given.get("crash_limit"),
         delay_s=_seconds(given, "countdown") or _seconds(given, "debounce") or 0.0,
         due=max(values.moment("eta", given["eta"], InvalidJob), 1.0) if "eta" in given else 0.0,
-        expires_s=_seconds(given, "expires"),
-        soft_timeout_s=_seconds(given, "soft_timeout"),
-        redeliver=given.get("redeliver", True),
-        on_partition=given.get("on_partition", "finish"),
-        **_policy_of_key(given),
+        **travels,
     )
     if made.timeout_s and made.soft_timeout_s and made.soft_timeout_s >= made.timeout_s:
         text = f"expected less than timeout, {given['timeout']!r}"
@@ -203,14 +204,6 @@ def _check_queue(queue: Any) -> None:
         values.queue_name(queue)
     except ValueError as error:
         raise InvalidJob(f"queue is {queue!r}, expected {error}") from None
-
-
-def _policy_of_key(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What travels of `unique` and `debounce` besides the key and the delay."""
-    if "debounce" in given:
-        return {"unique_scope": "waiting", "on_conflict": "replace"}
-    policy = {name: given[name] for name in ("unique_scope", "on_conflict") if name in given}
-    return policy | ({"unique_for_s": _seconds(given, "unique_for")} if "unique_for" in given else {})
 
 
 def _policy(retries: Any) -> Retry:
