@@ -116,6 +116,27 @@ def test_what_a_client_sets_of_the_routers_own_fields_is_overwritten(world: Worl
     assert handed.created > 1.0
 
 
+@pytest.mark.parametrize("queues", [1, 5, 40])
+def test_memory_holds_as_many_jobs_however_many_queues_they_are_in(
+    queues: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, bound in (("HEAD_JOBS_MAX", 100), ("PAGE_JOBS", 10), ("SMALL_PAGE_JOBS", 2)):
+        monkeypatch.setattr(limits, name, bound)
+    world = World()
+    for n in range(0, 800, 20):
+        world.enqueue(*(job(f"{i:03}", f"q{i % queues}") for i in range(n, n + 20)))
+    for _ in range(2):
+        assert len(world.router.ledger.live) <= 100 + max(10, queues * 2)
+        world.restart()
+    world.join(b"m", queues=[(10, f"q{n}") for n in range(queues)], credit=1_000)
+    world.wait(1.0, 0.001)
+    ids = [[each.id for each in world.handed(b"m") if each.queue == f"q{n}"] for n in range(queues)]
+    assert sum(map(len, ids)) == 800
+    assert all(some == sorted(some) for some in ids)
+    world.finish(b"m", *world.handed(b"m"))
+    assert (world.router.ledger.room.jobs, world.router.ledger.room.bytes) == (0, 0)
+
+
 def batches(random: Random) -> list[list[v2.Job]]:
     """REQUESTs of many jobs: mostly alike, some that are wrong or there already, more than a head may hold."""
     options = [b"", v2.pack({"timeout_s": 9.0}), v2.pack({"result_ttl_s": 0.0}), v2.pack({"delay_s": 0.002})]

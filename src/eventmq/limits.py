@@ -109,7 +109,7 @@ CANCELS_MAX = 100_000
 # ---- memory ----------------------------------------------------------------------------------
 
 HEAD_JOBS_MAX = 100_000
-"""Waiting jobs of one queue held in memory (about 500 bytes each); the rest stay in the store and come in pages."""
+"""Waiting jobs held in memory (about 500 bytes each), and one page of each queue; the rest come in pages."""
 
 HEADS_BYTES_MAX = 64 << 20
 """Payload bytes of all heads. Over it, a queue keeps only one small page in memory."""
@@ -130,7 +130,7 @@ PAGE_JOBS = 1_000
 """Jobs read from the store at once (about 3 ms), and delayed ones that begin to wait in one turn (about 10 ms)."""
 
 SMALL_PAGE_JOBS = 16
-"""The same when memory for heads is used up."""
+"""The same at least when memory for heads is used up; it is shared by all queues then."""
 
 RESULTS_MAX = 1_000_000
 """Ended jobs that the store keeps, oldest forgotten first (about 250 bytes each); dead ones not counted."""

@@ -35,17 +35,26 @@ def _seq(job: Job) -> int:
 
 
 class Room:
-    """Payload bytes of all heads together, and when their jobs expire: shared by all backlogs."""
+    """Jobs of all heads together, bytes of their payloads, and when they expire: shared by all backlogs, which are
+    `queues`."""
 
-    __slots__ = ("bytes", "expiries")
+    __slots__ = ("bytes", "expiries", "jobs", "queues")
 
     def __init__(self, expiries: Expiries) -> None:
-        self.bytes = 0
+        self.bytes = self.jobs = self.queues = 0
         self.expiries = expiries
 
     @property
     def full(self) -> bool:
-        return self.bytes >= limits.HEADS_BYTES_MAX
+        return self.jobs >= limits.HEAD_JOBS_MAX or self.bytes >= limits.HEADS_BYTES_MAX
+
+    @property
+    def page_jobs(self) -> int:
+        """How many jobs to ask for; a queue has so many in memory even if that is full: the same for all."""
+        if not self.full:
+            return limits.PAGE_JOBS
+        share = limits.HEAD_JOBS_MAX // self.queues if self.bytes < limits.HEADS_BYTES_MAX else 0
+        return min(limits.PAGE_JOBS, max(limits.SMALL_PAGE_JOBS, share))
 
 
 class Backlog:
@@ -65,6 +74,7 @@ class Backlog:
     def __init__(self, name: str, room: Room, paged: int = 0, edge: Key | None = None) -> None:
         self.name = name
         self.room = room
+        room.queues += 1
         self.lanes: dict[int, deque[Job]] = {}
         self.ranks: list[int] = []
         self.paged = paged
@@ -77,7 +87,7 @@ class Backlog:
 
     @property
     def full(self) -> bool:
-        return self.head >= limits.HEAD_JOBS_MAX or (self.room.full and self.head >= limits.SMALL_PAGE_JOBS)
+        return self.head >= limits.HEAD_JOBS_MAX or (self.room.full and self.head >= self.room.page_jobs)
 
     def oldest_s(self, wall: float) -> float:
         """How long the job that has waited longest has, of those at the head of each priority; 0 = none waits."""
@@ -107,13 +117,14 @@ class Backlog:
             insort(self.ranks, rank)
         lane.append(job)
         self.head += 1
+        self.room.jobs += 1
         self.room.bytes += len(job.payload)
         if job.options:
             self.room.expiries.add(job)
 
     def holds(self, count: int, payloads: int) -> bool:
         """Whether memory has room for so many jobs more, with so many bytes of payloads."""
-        fits = self.head + count <= limits.HEAD_JOBS_MAX and self.room.bytes + payloads < limits.HEADS_BYTES_MAX
+        fits = self.room.jobs + count <= limits.HEAD_JOBS_MAX and self.room.bytes + payloads < limits.HEADS_BYTES_MAX
         return self.edge is None and fits
 
     def push_all(self, jobs: list[Job], payloads: int) -> None:
@@ -121,6 +132,7 @@ class Backlog:
         self.push(jobs[0])
         self.lanes[-jobs[0].priority].extend(jobs[1:])
         self.head += len(jobs) - 1
+        self.room.jobs += len(jobs) - 1
         self.room.bytes += payloads - len(jobs[0].payload)
         for job in jobs[1:] if jobs[0].options else ():
             self.room.expiries.add(job)
@@ -146,6 +158,7 @@ class Backlog:
             if not lane:
                 del self.lanes[self.ranks.pop(0)]
         self.head -= len(taken)
+        self.room.jobs -= len(taken)
         self.room.bytes -= sum([len(job.payload) for job in taken])
         return taken
 
@@ -165,6 +178,7 @@ class Backlog:
             del self.lanes[-job.priority]
             self.ranks.remove(-job.priority)
         self.head -= 1
+        self.room.jobs -= 1
         self.room.bytes -= len(job.payload)
 
     def ahead(self, job: Job) -> tuple[int, bool]:
@@ -180,11 +194,6 @@ class Backlog:
     def wants_page(self) -> bool:
         """Whether the head has become short while the store holds more."""
         return self.edge is not None and self.head <= (0 if self.room.full else limits.HEAD_JOBS_MAX // 2)
-
-    @property
-    def page_jobs(self) -> int:
-        """How many jobs to ask for."""
-        return limits.SMALL_PAGE_JOBS if self.room.full else limits.PAGE_JOBS
 
     @property
     def before_edge(self) -> Key:

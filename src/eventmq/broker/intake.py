@@ -365,7 +365,7 @@ class Intake(ABC):
             backlog = self.backlogs[queue]
             jobs: list[Job] = []
             while backlog.wants_page and not jobs:
-                asked = backlog.page_jobs
+                asked = self.room.page_jobs
                 page = self.store.page(queue, backlog.before_edge, asked)
                 jobs = self._new_in_memory(page)
                 backlog.fill(jobs, page[-1] if len(page) == asked else None)
