@@ -31,9 +31,9 @@ Copy = Callable[[], int]
 
 
 def job(seq: int, queue: str = "a", **fields: object) -> Job:
-    """Those from 40 on have the ids of their time, so they go through the journal and the archive."""
+    """Those from 40 on have the ids of their time, the others are strays."""
     payload = bytes([seq]) * (seq * 37 % 200)
-    id = f"id-{seq}" if seq < 40 else f"{seq * 1_000:012x}7{seq:019x}"
+    id = f"id-{seq}" if seq < 40 or seq >= 80 else f"{seq * 1_000:012x}7{seq:019x}"
     return Job(id, queue, "tasks.add", payload, seq % 3, b"\x80", created=seq + 0.25, seq=seq, **fields)
 
 
@@ -54,7 +54,8 @@ def history(store: SqliteStore, kept: Copy) -> list[int]:
         Changes(ended=[end(30)]),
         Changes(added=[job(31), *map(job, range(40, 50))]),
         Changes(ended=[end(seq) for seq in range(40, 48)], spilled=[job(seq) for seq in range(60, 76)]),
-        Changes(ended=[end(60), end(63)], moved=[Moved(61, 2, 1)]),
+        Changes(ended=[end(60), end(63), end(8)], moved=[Moved(61, 2, 1)]),
+        Changes(spilled=[job(seq) for seq in range(80, 92)]),
     ]
     later = [
         Changes(added=[job(seq) for seq in range(50, 58)], ended=[end(49, "dead")]),

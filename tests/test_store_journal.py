@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 from model_store import ModelStore, id_of
@@ -113,6 +114,7 @@ class History:
 
     def __init__(self, folder: Path, rng: Random) -> None:
         self.folder, self.rng = folder, rng
+        self.strays = rng.choice((0.1, 0.5, 1.0))
         self.model = ModelStore()
         self.file = SqliteStore(str(folder / "store.db"), "none")
         self.now = START
@@ -136,7 +138,8 @@ class History:
     def new(self) -> Job:
         self.seq += self.rng.choice((1, 1, 1, 3))
         made = self.now - self.rng.choice((0, 0, 0, 0, 0.3, 5, 3_600, -1_000))
-        fields: dict[str, Any] = {"id": f"odd-{self.seq}"} if self.rng.random() < 0.1 else {"id": id_of(made, self.seq)}
+        stray = self.rng.choice((f"odd-{self.seq}", f"{self.rng.getrandbits(128):032x}"))
+        fields: dict[str, Any] = {"id": stray if self.rng.random() < self.strays else id_of(made, self.seq)}
         fields["unique"] = self.rng.choice(("", "", "", "", "key"))
         fields["payload"] = bytes(self.rng.choice((5, 5, 100, 5_000)))
         fields["due"] = self.rng.choice((0.0, 0.0, self.now + 5))
@@ -238,6 +241,7 @@ def test_any_history_reads_as_if_each_job_had_its_row(tmp_path: Path, small: Non
         history.now += AGED_S
         history.forget()
     assert history.model.info()["results"] == 0
+    assert not history.file._archive.ids._strays
     history.file.close()
 
 
@@ -309,8 +313,7 @@ def test_what_a_router_finds_when_it_starts_is_old_when_it_first_forgets(reopen:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"id": "018bcfe5"}, {"id": "odd"}, {"id": "ff" * 16}, {"unique": "key"},
-        {"id": id_of(START + 1.1, 1)}, {"id": id_of(START - 10.1, 1)}, {"payload": bytes(journal.PLAIN_BYTES + 1)},
+        {"unique": "key"}, {"payload": bytes(journal.PLAIN_BYTES + 1)},
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_a_row(reopen: Open, fields: dict[str, Any]) -> None:
@@ -447,6 +450,68 @@ def test_ids_between_two_that_begin_alike_are_found(reopen: Open, kept: str) -> 
         assert [len(store.find([id])) for id in ids] == [1] * 7
         settle(store)
     assert store._archive.count >= 4
+
+
+# ---- ids that do not begin with the time -----------------------------------------------------------------
+
+
+STRAYS = [str(UUID(int=Random(seq).getrandbits(128), version=4)) for seq in range(1, 301)]
+
+
+def stray(store: SqliteStore, spilled: bool = False) -> None:
+    """Jobs from 1 on with the ids of a client of 2020."""
+    jobs = [job(seq, id=id) for seq, id in enumerate(STRAYS, 1)]
+    store.apply(Changes(spilled=jobs) if spilled else Changes(added=jobs))
+
+
+def found(store: SqliteStore, ids: list[str]) -> list[int]:
+    return sorted(record.job.seq for record in store.find(ids))
+
+
+@pytest.mark.parametrize("spilled", [False, True])
+def test_strays_share_rows_and_each_is_found_wherever_it_is(reopen: Open, spilled: bool) -> None:
+    store = reopen()
+    stray(store, spilled)
+    store.apply(Changes(added=[job(301), job(302)]))  # of clients of ours
+    store.apply(Changes(ended=[end(seq) for seq in (*range(1, 101), 301, 302)]))
+    for late in (0, 1):
+        for id in (*STRAYS, id_of(START, 301)):
+            assert found(store, [id, "unknown", id_of(START, 303)]) == [STRAYS.index(id) + 1 if id in STRAYS else 301]
+        assert found(store, STRAYS) == [*range(1, 301)]
+        if not late:
+            settle(store)
+            assert places(store) == (0, 0, 200, 102)
+        store = reopen()
+    assert store._database.number("SELECT count(*) FROM archive") == 2  # one of strays, one of ours
+    assert store._database.number("SELECT count(*) FROM segment") == 2
+
+
+def test_memory_forgets_strays_with_their_rows(reopen: Open) -> None:
+    store = reopen()
+    stray(store)
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 301)]))
+    settle(store)
+    store.apply(Changes(requeued=[Requeued(7, "succeeded", 2, START + 9, 3)], forgotten=[(8, "succeeded")]))
+    assert sum(map(len, store._archive.ids._strays.values())) == 298
+    assert found(store, STRAYS[5:9]) == [6, 7, 9]
+    assert store.forget(START, 1_000, 40, ALL) == 258
+    assert sum(map(len, store._archive.ids._strays.values())) == 40
+    assert found(store, STRAYS) == [7, *range(261, 301)]
+    assert store.forget(START + 4_000, 1_000, ALL, ALL) == 40
+    assert not store._archive.ids._strays
+    assert found(store, STRAYS) == [7]
+
+
+def test_clocks_that_are_off_by_hours_make_no_strays(reopen: Open) -> None:
+    store = reopen()
+    late = [job(seq, id=id_of(START - 80_000, seq)) for seq in range(1, 9)]
+    early = [job(seq, id=id_of(START + 80_000, seq)) for seq in range(9, 17)]
+    store.apply(Changes(added=late + early))
+    store.apply(Changes(ended=[end(seq) for seq in range(1, 17)]))
+    settle(store)
+    assert places(store) == (0, 0, 0, 16)
+    assert not store._archive.ids._strays
+    assert found(store, [each.id for each in late + early]) == [*range(1, 17)]
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,18 @@ import pytest
 
 from eventmq.errors import StorageFull, StoreError
 from eventmq.protocol.v2 import Job
-from eventmq.store import database, tables
+from eventmq.store import database, journal, tables
 from eventmq.store.base import Changes, Ended, Record, Snapshot
 from eventmq.store.open import open_store
 from eventmq.store.sqlite import SqliteStore
 
 Start = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job has a row of its own; those that share one are `test_store_journal`'s."""
+    monkeypatch.setattr(journal, "PLAIN_BYTES", 0)
 
 
 @pytest.fixture

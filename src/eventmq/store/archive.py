@@ -58,21 +58,19 @@ class Archive:
 
     Attributes:
         count: How many jobs it has.
+        ids: Finds its rows.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.ids = ids.Index(db, "archive")
         self.count = 0
 
     def load(self) -> int:
         """Counts. Returns the largest seq."""
+        self.ids.load()
         self.count, last = self._db.execute(COUNT).fetchone()
         return int(last)
-
-    def last_id(self) -> str:
-        """No job here has an id above it."""
-        (last,) = self._db.execute("SELECT ifnull(max(id_max), '') FROM archive").fetchone()
-        return str(last)
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -81,16 +79,17 @@ class Archive:
         while kept:
             block = kept[0][0] // BLOCK_SEQS
             behind = bisect_left(kept, ((block + 1) * BLOCK_SEQS,))
-            for together in alike(kept[:behind]):
+            for made, together in alike(kept[:behind]):
                 for row in batches(together, [len(job) + len(end.value) for _, _, job, end in together]):
                     _, names, jobs, _ = zip(*row, strict=True)
-                    about = ids.made(names[0]), min(names), max(names), ids.marks(names)
+                    about = made, min(names), max(names), ids.marks(names)
                     self.keep(part_of(row, block, *about, array_of(jobs)))
             kept = kept[behind:]
 
     def keep(self, part: Part) -> None:
         """Keeps the jobs of one row."""
-        self._db.execute(INSERT, (*part, sums.of(*part)))
+        row = self._db.execute(INSERT, (*part, sums.of(*part))).lastrowid
+        self.ids.add(row or 0, part.made, part.id_max, part.marks)
         self.count += part.jobs_count
 
     def take(self, seqs: set[int]) -> list[Opened]:
@@ -108,11 +107,13 @@ class Archive:
             return []
         self.count -= len(jobs) - len(left)
         number, block, last, _, made, id_min, id_max, expires, *_ = row
+        self.ids.drop(number)
         if left:
             packed = array_of([pack(job) for job, _ in left]), array_of([pack(end) for _, end in left])
             marks = ids.marks([job.id for job, _ in left])
             found = sums.of(block, last, len(left), made, id_min, id_max, expires, marks, *packed)
             self._db.execute(REWRITE, (len(left), marks, *packed, found, number))
+            self.ids.add(number, made, id_max, marks)
         else:
             self._db.execute(DELETE, (number,))
         return [(job, end) for job, end in jobs if job.seq in seqs]
@@ -123,9 +124,7 @@ class Archive:
         """Forgets rows whose time is over, about so many jobs. Returns how many."""
         forgotten = 0
         for number, count in self._db.execute(EXPIRED, (now, jobs // 8 + 1)).fetchall():
-            self._db.execute(DELETE, (number,))
-            self.count -= count
-            forgotten += count
+            forgotten += self._delete(number, count)
             if forgotten >= jobs:
                 break
         return forgotten
@@ -140,12 +139,16 @@ class Archive:
         """Forgets so many jobs of the oldest row, or all. Returns how many."""
         number, _, count = self._db.execute(OLDEST).fetchone()
         if count <= jobs:
-            self._db.execute(DELETE, (number,))
-            self.count -= count
-            return int(count)
+            return self._delete(number, count)
         row = self._db.execute(READ, (number,)).fetchone()
         seqs = sorted(job.seq for job, _ in _opened(row))
         return len(self._without(row, set(seqs[:jobs])))
+
+    def _delete(self, number: int, count: int) -> int:
+        self.ids.drop(number)
+        self._db.execute(DELETE, (number,))
+        self.count -= count
+        return count
 
     # ---- looking ---------------------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Archive:
         """Those of the jobs with these ids that are here."""
         found: list[Record] = []
         names = set(wanted)
-        for number, places in ids.rows_with(self._db, "archive", wanted) if wanted and self.count else ():
+        for number, places in self.ids.rows_with(wanted) if wanted and self.count else ():
             row = self._db.execute(READ, (number,)).fetchone()
             found += [record_of(job, end) for job, end in _opened_at(places, row) if job.id in names]
         return found
@@ -166,21 +169,23 @@ class Archive:
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
-def alike(kept: list[Kept]) -> Iterable[list[Kept]]:
-    """Those that may be in one row. Mostly all may, as the first and the last one tell, by id and by time."""
+def alike(kept: list[Kept]) -> Iterable[tuple[str, list[Kept]]]:
+    """Those that may be in one row, and what their ids begin with. Mostly all may, as the first and the last one tell,
+    by id and by time."""
     _, names, _, ends = zip(*kept, strict=True)
-    expires = [end.expires for end in ends]
-    if _kind(min(names), min(expires)) == _kind(max(names), max(expires)):
-        return [kept]
+    expires, wall = [end.expires for end in ends], ends[0].finished
+    made, _ = kind = _kind(min(names), min(expires), wall)
+    if kind == _kind(max(names), max(expires), wall):
+        return [(made, kept)]
     found: dict[tuple[str, float], list[Kept]] = {}
     for each in kept:
         _, id, _, end = each
-        found.setdefault(_kind(id, end.expires), []).append(each)
-    return found.values()
+        found.setdefault(_kind(id, end.expires, wall), []).append(each)
+    return [(made, some) for (made, _), some in found.items()]
 
 
-def _kind(id: str, expires: float) -> tuple[str, float]:
-    return ids.made(id), min(expires, EXPIRES_MAX) // EXPIRES_S
+def _kind(id: str, expires: float, wall: float) -> tuple[str, float]:
+    return ids.made(id, wall), min(expires, EXPIRES_MAX) // EXPIRES_S
 
 
 def part_of(kept: list[Kept], block: int, made: str, id_min: str, id_max: str, marks: bytes, jobs: bytes) -> Part:

@@ -43,11 +43,6 @@ SLICE_TURNS = 250
 PLAIN_BYTES = 4 << 10
 """A job with a larger payload or value is an ordinary row: it would be written twice here, too."""
 
-EARLY_MS, LATE_MS = 1_000, 10_000
-"""How far the time in an id may be ahead of the Router's, and behind. Ids that stray further would widen the ranges of
-ids by which archives are searched."""
-
-
 Opened = tuple[Job, Ended | None]
 """A job, and how it succeeded if it has."""
 
@@ -270,13 +265,7 @@ class Journal:
 
 def plain(jobs: list[Job]) -> list[bool]:
     """Whether journal and segments may keep these jobs."""
-    found, created, earliest, latest = [], -1.0, "", ""
-    for job in jobs:
-        if job.created != created:
-            created = job.created
-            earliest, latest = (f"{max(0, int(created * 1e3) + ms):012x}" for ms in (-LATE_MS, EARLY_MS))
-        found.append(earliest <= job.id <= latest and not job.unique and len(job.payload) <= PLAIN_BYTES)
-    return found
+    return [not job.unique and len(job.payload) <= PLAIN_BYTES for job in jobs]
 
 
 def not_plain(ended: list[Ended]) -> set[int]:

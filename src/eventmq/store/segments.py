@@ -34,7 +34,6 @@ ADD = "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)"
 ADD_JOBS = "INSERT INTO segment_jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 LEFT = "UPDATE segment SET left = ?, sum = ? WHERE n = ?"
 DROP = ("DELETE FROM segment WHERE n = ?", "DELETE FROM segment_jobs WHERE n = ?")
-LAST_ID = "SELECT ifnull(max(id_max), '') FROM segment_jobs"
 JOBS = "SELECT * FROM segment_jobs WHERE n = ?"
 BLOCKS = "SELECT DISTINCT block FROM segment WHERE block <= ? ORDER BY block DESC"
 _PAGED = "SELECT n FROM segment INDEXED BY segment_paged WHERE paged = 1 AND queue = ?"
@@ -76,12 +75,14 @@ class Segments:
     """The tables.
 
     Attributes:
+        ids: Finds the segments.
         ends: How jobs have succeeded that are here yet: the journal's, see `Journal.ends`.
         last: The largest seq that is here, or has come here since the start.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.ids = ids.Index(db, "segment_jobs")
         self._segments: dict[int, Segment] = {}  # by number
         self._blocks: dict[int, list[Segment]] = {}
         self._next = 1
@@ -91,6 +92,7 @@ class Segments:
 
     def load(self) -> None:
         """What memory knows, made anew."""
+        self.ids.load()
         self._segments, self._blocks, self._next, self._last_paged, self.last = {}, {}, 1, 0, 0
         for row in self._db.execute(tables.SEGMENTS):
             n, block, paged, queue, rank, left = sums.checked(row)
@@ -105,24 +107,19 @@ class Segments:
         if segment.paged:
             self._last_paged = max(self._last_paged, last)
 
-    def last_id(self) -> str:
-        """No job here has an id above it."""
-        (last,) = self._db.execute(LAST_ID).fetchone()
-        return str(last)
-
     # ---- writing ---------------------------------------------------------------------------------------
 
     def add(self, jobs: list[Job], paged: int) -> list[Job]:
         """Keeps jobs that wait. Returns those that are to be ordinary rows."""
         others: list[Job] = []
         for (block, queue, priority), some in _alike(sorted(jobs, key=_seq)):
-            for together in _made_together(some):
+            for made, together in _made_together(some):
                 if len(together) < SEGMENT_JOBS_MIN:
                     others += together
                     continue
                 for batch in batches(together, [len(job.payload) for job in together]):
                     bits = _bits([job.seq for job in batch])
-                    self._insert(Segment(self._next, block, paged, queue, -priority, bits), batch)
+                    self._insert(Segment(self._next, block, paged, queue, -priority, bits), made, batch)
         return others
 
     def spill(self, jobs: list[Job], touched: set[int]) -> list[Job]:
@@ -134,12 +131,12 @@ class Segments:
             (kept if may_stay and job.seq > last and job.seq not in touched else others).append(job)
         return others + self.add(kept, paged=1)
 
-    def _insert(self, segment: Segment, jobs: list[Job]) -> None:
+    def _insert(self, segment: Segment, made: str, jobs: list[Job]) -> None:
         names, row = [job.id for job in jobs], segment.row()
-        least = min(names)
-        told = segment.n, ids.made(least), least, max(names), ids.marks(names), row[-2], pack(jobs)
+        told = segment.n, made, min(names), max(names), ids.marks(names), row[-2], pack(jobs)
         self._db.execute(ADD, row)
         self._db.execute(ADD_JOBS, (*told, sums.of(*told)))
+        self.ids.add(*told[:2], *told[3:5])
         self._note(segment)
 
     def take(self, seqs: Iterable[int]) -> list[Opened]:
@@ -159,7 +156,7 @@ class Segments:
         segment = self._of(kept[0][0])
         assert segment is not None
         _, made, id_min, id_max, all_marks, bits, all_jobs = self._read(segment)
-        for together in archive.alike(kept):
+        for _, together in archive.alike(kept):
             seqs = [seq for seq, *_ in together]
             gone, marks, jobs = _bits(seqs), all_marks, all_jobs
             if gone != bits:
@@ -174,6 +171,7 @@ class Segments:
             *_, left, found = segment.row()
             self._db.execute(LEFT, (left, found, segment.n))
             return
+        self.ids.drop(segment.n)
         for sql in DROP:
             self._db.execute(sql, (segment.n,))
         del self._segments[segment.n]
@@ -239,7 +237,7 @@ class Segments:
         """Those of the jobs with these ids that are here."""
         found: list[Record] = []
         names = set(wanted)
-        for number, places in ids.rows_with(self._db, "segment_jobs", wanted) if wanted and self._blocks else ():
+        for number, places in self.ids.rows_with(wanted) if wanted and self._blocks else ():
             segment = self._segments[number]
             *_, packed = self._read(segment)
             jobs = [job for job in map(job_of, _jobs_at(places, packed)) if job.id in names and segment.has(job.seq)]
@@ -290,12 +288,13 @@ def _alike(jobs: list[Job]) -> Iterator[tuple[tuple[int, str, int], list[Job]]]:
         yield from (((block, *kind), alike) for kind, alike in kinds.items())
 
 
-def _made_together(jobs: list[Job]) -> list[list[Job]]:
-    """Runs of jobs whose ids begin alike."""
-    names = [job.id for job in jobs]
-    if ids.made(min(names)) == ids.made(max(names)):
-        return [jobs]
-    return [list(run) for _, run in groupby(jobs, lambda job: ids.made(job.id))]
+def _made_together(jobs: list[Job]) -> list[tuple[str, list[Job]]]:
+    """Runs of jobs whose ids begin alike, and how."""
+    names, wall = [job.id for job in jobs], jobs[0].created
+    made = ids.made(min(names), wall)
+    if made == ids.made(max(names), wall):
+        return [(made, jobs)]
+    return [(made, list(run)) for made, run in groupby(jobs, lambda job: ids.made(job.id, wall))]
 
 
 _seq = attrgetter("seq")

@@ -3,7 +3,7 @@
 What it costs decides its shape. A job is in one of four places: most are a part of some rows of the `journal`, then,
 if they succeed, of one of the `archive`; those that wait for long are a part of a segment (`segments`) before. All
 others are rows of the table `job`, and whatever happens to a job but that it succeeds makes such a row of it. There
-a row is found by `seq`, its rowid. Besides that there is one index over ids, which are time-ordered, and partial ones
+a row is found by `seq`, its rowid. Besides that there is one index over ids, which mostly rise, and partial ones
 over the rows that are only here (`paged`) and over those with a key. Small columns come before the large ones, so
 scans do not follow overflow chains. An ended job is the same row with its outcome filled in. Every row of every table
 carries sums of what it says (`sums`), and is not believed without.
@@ -96,7 +96,7 @@ class SqliteStore:
         self._journal = Journal(self._segments, rows, max(last, self._segments.last))
         self._segments.ends = self._journal.ends
         (row_id,) = self._db.execute("SELECT ifnull(max(id), '') FROM job").fetchone()
-        self._last_id = max(row_id, *(part.last_id() for part in (self._archive, self._journal, self._segments)))
+        self._last_id = max(row_id, self._journal.last_id(), self._archive.ids.last_id, self._segments.ids.last_id)
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._database.has_room():

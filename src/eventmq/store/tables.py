@@ -74,7 +74,7 @@ CREATE TABLE archive (                    -- see archive.py
     block    INTEGER NOT NULL,            -- of seqs
     seq_last INTEGER NOT NULL,
     count    INTEGER NOT NULL,
-    made     TEXT    NOT NULL,            -- what all ids begin with
+    made     TEXT    NOT NULL,            -- what all ids begin with; empty: strays
     id_min   TEXT    NOT NULL,
     id_max   TEXT    NOT NULL,
     expires  REAL    NOT NULL,            -- when the last one does
@@ -99,7 +99,7 @@ CREATE INDEX segment_block ON segment (block);
 CREATE INDEX segment_paged ON segment (queue, rank, block, n) WHERE paged = 1;
 CREATE TABLE segment_jobs (
     n        INTEGER PRIMARY KEY,
-    made     TEXT    NOT NULL,            -- what all ids begin with
+    made     TEXT    NOT NULL,            -- what all ids begin with; empty: strays
     id_min   TEXT    NOT NULL,
     id_max   TEXT    NOT NULL,
     marks    BLOB    NOT NULL,
