@@ -28,8 +28,9 @@ class Verb(click.Command):
         super().__init__(*args, **{"context_settings": context, "epilog": f"Exit codes: {codes}."} | given)
 
 
-verb = click.command(cls=Verb)
-"""Makes a verb that is in no group."""
+def verb(call: Callable[..., Any]) -> Verb:
+    """Makes a verb that is in no group."""
+    return click.command(cls=Verb)(call)  # a decorator for each: click keeps what it was told, the help, too
 
 
 class InOrder(Verb, click.Group):
