@@ -106,6 +106,14 @@ def test_managers_that_are_silent_lost_or_expected(world: World) -> None:
     assert set(problems(world)) == {"no_worker"}
 
 
+def test_a_lost_manager_whose_successor_came_first_is_no_problem(world: World) -> None:
+    world.join(b"m", credit=2, name="web-1")
+    world.restart()
+    world.join(b"m2", credit=2, name="web-1", nonce="started while the Router was down")
+    world.wait(11)
+    assert "manager_lost" not in problems(world)
+
+
 def test_a_manager_that_says_goodbye_is_no_problem(world: World) -> None:
     world.join(b"m", credit=2, name="web-1")
     world.manager(b"m", b"KBYE", v2.Empty())

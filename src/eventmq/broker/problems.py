@@ -66,12 +66,16 @@ def _managers(router: Core) -> Iterator[Problem]:
         left_s = max(0.0, router.reunion.until - router.now)
         text = f"nothing is handed out for up to {span(left_s)}: the Router has restarted and waits for {names}"
         yield Problem("managers_expected", WARNING, text, {})
+    here = set()
     for manager in router.pool.managers.values():
         name, silent_s = manager.incarnation.name, router.now - manager.heard
+        here.add(name)
         if silent_s > limits.ROUTER_SILENCE_S:
             text = f"job manager {name} was last heard {span(silent_s)} ago"
             yield Problem("manager_silent", WARNING, text, {"manager": name})
     for name, (at, jobs) in router.watch.lost.items():
+        if name in here:
+            continue  # the next one of that name had come before this one was given up
         text = f"job manager {name} was lost {span(router.now - at)} ago with {some(jobs, 'job')}, and is not back"
         yield Problem("manager_lost", WARNING, text, {"manager": name})
 
