@@ -117,7 +117,6 @@ class Router(Frontend, BackendV1, Administrative):
         """
         addresses = {FRONTEND: frontend_addr, BACKEND: backend_addr, ADMINISTRATIVE: administrative_addr}
         self.sockets = RouterSockets(addresses)
-        log.info("listening: %s", ", ".join(f"{name} {at}" for name, at in self.sockets.addresses.items()))
         asked_at = address.reachable(self.sockets.addresses[ADMINISTRATIVE])
         ends = dict.fromkeys((signal.SIGTERM, signal.SIGINT), self.sigterm_handler)
         try:
@@ -125,6 +124,7 @@ class Router(Frontend, BackendV1, Administrative):
                 if hasattr(signal, "SIGHUP"):
                     wakeup.handle(signal.SIGHUP, self.sighup_handler)
                 self.sockets.wake_by(wakeup)
+                log.info("listening: %s", ", ".join(f"{name} {at}" for name, at in self.sockets.addresses.items()))
                 self.service.ready(self.now)
                 while not self.ended:
                     self.loop_once()
