@@ -188,11 +188,13 @@ def main() -> int:
         "--quick", action="store_true", help="one short round without the slower modes, about 2 minutes"
     )
     parser.add_argument("--only", help="globs over: " + " ".join(CONTENDERS))
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="length of each step")
-    parser.add_argument("--append", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "bench")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: 5, --quick 1")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of each step; default: 2, --quick 0.5")
+    parser.add_argument("--append", action="store_true", help="add rounds to bench.json; else it is written anew")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "bench", help="default: build/bench")
     options = parser.parse_args()
+    if any(given is not None and given <= 0 for given in (options.rounds, options.seconds)):
+        parser.error("rounds and seconds have to be above 0")
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (0.5 if options.quick else 2.0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

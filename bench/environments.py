@@ -27,6 +27,11 @@ No redis-server. It is looked for in $BENCH_REDIS_SERVER and $PATH, then fetched
 Install one (apt-get install redis-server; dnf install redis; brew install redis) and stop its service: the comparison
 starts its own on a private port. Or measure EventMQ alone: make bench ONLY=eventmq"""
 
+NO_PEER = """\
+{system} cannot be installed; pip said:
+{said}
+Is the package index reachable? Or leave it out: make bench ONLY='eventmq,{others}'"""
+
 
 class Unavailable(Exception):
     """Something that the comparison needs cannot be installed; the text says what to do."""
@@ -49,7 +54,11 @@ def python_of(system: str) -> Path:
         shutil.rmtree(venv, ignore_errors=True)
         _run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-        _run([*pip, "--disable-pip-version-check", "--prefer-binary", *requirements])
+        try:
+            _run([*pip, "--disable-pip-version-check", "--prefer-binary", *requirements])
+        except Unavailable as error:
+            others = ",".join(name for name, recipe in SYSTEMS.items() if recipe.requirements and name != system)
+            raise Unavailable(NO_PEER.format(system=system, said=error, others=others)) from None
         stamp.write_text(recipe)
     return python
 
@@ -63,6 +72,10 @@ def redis_server() -> Path:
     """
     found = os.environ.get("BENCH_REDIS_SERVER") or shutil.which("redis-server")
     if found:
+        if not shutil.which(found):
+            raise Unavailable(
+                f"BENCH_REDIS_SERVER={found} is no program that can be started; unset it, or give another"
+            )
         return Path(found)
     start = FOLDER / "redis" / "redis-server"
     if not start.exists():

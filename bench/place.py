@@ -79,9 +79,10 @@ class Place:
         """
         deadline = time.monotonic() + START_S
         while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
+            if (code := process.poll()) is not None or time.monotonic() > deadline:
                 said = (self.folder / "log").read_text(errors="replace")[-1000:]
-                raise RuntimeError(f"{what} did not start within {START_S:g} s (exit code {process.poll()}):\n{said}")
+                how = f"did not answer within {START_S:g} s" if code is None else f"ended with {code} at its start"
+                raise RuntimeError(f"{what} {how}:\n{said}")
             time.sleep(0.005)
 
     def stop(self, processes: list[subprocess.Popen[bytes]]) -> None:

@@ -95,7 +95,7 @@ def main() -> None:
             for new, old in zip(flow + [[]] * LAG, [[]] * LAG + flow, strict=True)
         )
         measure("add and end", count, (lambda each=each: store.apply(each) for each in turns))
-        print(store.info())
+        print(", ".join(f"{what} {number:,}" for what, number in store.info().items() if isinstance(number, int)))
         store.close()
         begin = time.perf_counter()
         store = open_store(url, options.durability)

@@ -309,7 +309,10 @@ def main() -> int:
         RECORDED.write_text(json.dumps(found, indent=2) + "\n")
     recorded = json.loads(RECORDED.read_text())
     for name, work in found.items():
-        print(f"{name:>12}  " + "  ".join(f"{number:10,.1f} {what}" for what, number in work.items()))
+        before = recorded.get(name, {})
+        told = (f"{number:10,.1f} {what} ({before.get(what, 0):,.1f})" for what, number in work.items())
+        print(f"{name:>12}  " + "  ".join(told))
+    print("For each job, and in brackets what is recorded.")
     for sentence in losses(found, recorded):
         print(sentence, file=sys.stderr)
     return bool(losses(found, recorded))

@@ -78,6 +78,23 @@ def test_ours_is_compared_with_the_best_peer_of_each_figure() -> None:
     assert ratios[8] == "2.5 rq / 2.5 rq / 2 huey", "of times the smallest is the best"
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--rounds", "0"), "rounds and seconds have to be above 0"),
+        (("--only", "huey/off"), "BENCH_REDIS_SERVER=/no/redis is no program that can be started"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setenv("BENCH_REDIS_SERVER", "/no/redis")
+    done = compare(tmp_path, *flags)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_contender_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = compare(tmp_path, "--only", "celery/of")
     assert done.returncode == 1
