@@ -216,6 +216,9 @@ class ModelStore:
         results = (s for s in self._seqs if (end := self._rows[s].end) and end.state not in DEAD_LETTERS)
         return forgotten + self._delete(list(islice(results, max(0, min(rows, self._results - results_max)))))
 
+    def upkeep(self) -> None:
+        self._check_open()
+
     def info(self) -> dict[str, Any]:
         self._check_open()
         size = sum(len(row.job.payload) + len(row.end.value if row.end else b"") for row in self._rows.values())

@@ -8,7 +8,7 @@ import pytest
 from world import World, job
 
 from eventmq import limits
-from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
+from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND, Send
 from eventmq.broker.pool import Manager
 from eventmq.errors import StorageFull
 from eventmq.protocol import v1, v2
@@ -32,6 +32,32 @@ def test_a_job_goes_from_client_to_manager_and_its_result_back(world: World) -> 
     world.finish(b"m", handed, value=3)
     (result,) = world.results(b"client")
     assert (result.id, result.state, v2.unpack(result.value)) == ("a", "succeeded", 3)
+
+
+def test_a_manager_is_sent_its_jobs_before_their_client_hears_of_them(world: World) -> None:
+    world.join(b"m", credit=2)
+    world.enqueue(job("a"), job("b"))
+    ways = [(each.peer, each.frames[2]) for each in world.sent[-2:]]
+    assert ways == [(b"m", b"REQUEST"), (b"client", b"ACK")]
+
+
+def test_what_nobody_waits_for_is_done_when_the_messages_have_left(world: World) -> None:
+    class Sockets:
+        def wait(self, until: float) -> list[str]:
+            return []
+
+        def receive(self, ready: list[str]) -> tuple[list[tuple[str, list[bytes]]], bool]:
+            return [], True
+
+        def send(self, messages: list[Send]) -> list[tuple[str, bytes]]:
+            done.append("send")
+            return []
+
+    done: list[str] = []
+    world.store.upkeep = lambda: done.append("upkeep")  # type: ignore[method-assign]
+    world.router.sockets = Sockets()  # type: ignore[assignment]
+    world.router.loop_once()
+    assert done == ["send", "upkeep"]
 
 
 def test_a_request_is_not_acknowledged_before_it_is_applied(world: World) -> None:

@@ -142,12 +142,12 @@ def test_heartbeats_and_acks_are_sent_and_their_ids_returned(router: Router) -> 
     sent = router.outbox.drain()
     assert [(s.peer, s.frames[2]) for s in sent] == [
         ("w1", b"HEARTBEAT"),
-        ("s1", b"HEARTBEAT"),
         ("w1", b"HEARTBEAT"),
         ("w1", b"ACK"),
+        ("s1", b"HEARTBEAT"),
     ]
-    assert sent[2].frames[3] == id.encode()
-    assert sent[3].frames[3:] == [ack.encode(), b"some-id"]
+    assert sent[1].frames[3] == id.encode()
+    assert sent[2].frames[3:] == [ack.encode(), b"some-id"]
     assert router.beats["sent"] == 3
     router.reset_heartbeat_counters()
     assert not router.beats

@@ -6,6 +6,7 @@ the process around it: the sockets, the clock, the signals, the log, and the one
     received = sockets.receive(until=router.next_deadline())
     messages = router.turn(received, …)         # decide, commit, answer
     gone     = sockets.send(messages)           # only now is anything visible
+    router.upkeep()                             # what nobody waits for
 
 What each step takes is summed up, in STATUS and by `eventmq profile`.
 """
@@ -52,7 +53,7 @@ log = logging.getLogger("eventmq.router")
 LAST_WORDS_S = 0.2
 """When the Router ends, results that are on their way get this long to arrive."""
 
-STEPS = ("wait", "receive", "decide", "commit", "answer", "send")
+STEPS = ("wait", "receive", "decide", "commit", "answer", "send", "upkeep")
 """What the loop spends its time on; to wait is to have nothing to do."""
 
 
@@ -156,6 +157,8 @@ class Router(Frontend, BackendV1, Administrative):
         self._spent("answer")
         self.unreachable = self.sockets.send(messages)
         self._spent("send")
+        self.upkeep()
+        self._spent("upkeep")
         self.meter.sent.update(frames[2] for _, _, frames in messages)
         self.meter.turns.observe(self._lap_began - began)
         self.service.turned(self.now, self._in_a_line, self.received_disconnect)
@@ -175,7 +178,9 @@ class Router(Frontend, BackendV1, Administrative):
         """One turn for whoever has other sockets and clocks, see `decide`. Returns what to send, all of it durable."""
         self.decide(received, unreachable, now, wall, drained)
         self.commit()
-        return self.answer_questions()
+        messages = self.answer_questions()
+        self.upkeep()
+        return messages
 
     def _spent(self, step: str) -> float:
         """The time since the last step is this one's; how much that is."""

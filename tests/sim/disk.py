@@ -257,6 +257,10 @@ class Disk:
             self.forgotten |= {row.job.id for row in gone}
         return forgotten
 
+    def upkeep(self) -> None:
+        if self._real is not None:
+            self._real.upkeep()
+
     def _judge_forgotten(self, before: list[Row], gone: list[Row], now: float, results_max: int, dead_max: int) -> None:
         """Only what has ended and whose time is over, or the oldest of too many; dead ones count apart."""
         for most, dead in ((results_max, False), (dead_max, True)):

@@ -1,10 +1,10 @@
 """What every part of the Router shares, and the turn of its loop.
 
-    turn:  receive ─▶ decide (memory only) ─▶ commit ─▶ answer questions ─▶ send
+    turn:  receive ─▶ decide (memory only) ─▶ commit ─▶ answer questions ─▶ send ─▶ upkeep
 
-`decide`, `commit` and `answer_questions` make a turn. They are handed what was received and the time, and return what
-to send; they read no clock and no socket. Whatever a peer sends, it comes out of `receive` as an effect, a refusal or
-nothing. An exception that leaves a turn is a broken invariant or a broken store, and the Router stops.
+`decide`, `commit`, `answer_questions` and `upkeep` make a turn. They get what was received and the time, and return
+what to send; they read no clock and no socket. Whatever a peer sends, it comes out of `receive` as an effect, a refusal
+or nothing. An exception that leaves a turn is a broken invariant or a broken store, and the Router stops.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ class Core(ABC):
             wall: Wall time.
             drained: Whether `received` was all there was: only then may silence be judged.
         """
-        late, since = now - self.next_deadline(), now - self.now
-        self.now, self.wall = now, wall
-        if late > limits.STALL_S:
+        since = now - self.now
+        if since > limits.STALL_S and now - self.next_deadline() > limits.STALL_S:
             self.forgive(since)
+        self.now, self.wall = now, wall
         self.turns += 1
         for many, messages in together(received, self.handlers):
             if many:
@@ -217,8 +217,18 @@ class Core(ABC):
             cost, answer = self.questions.popleft()
             answer()
             left -= cost
-        self._after_commit()
         return self.outbox.drain()
+
+    def upkeep(self) -> None:
+        """What nobody waits for, once the turn's messages have left."""
+        if self.history.look(self.ledger, self.wall):
+            self.commit()
+        if self.ledger.short_queues or self.ledger.timers.edge is not None:
+            self.ledger.refill(self.wall)
+        if self.now >= self._next_sweep:
+            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max, self.policy.dead_max)
+            self._next_sweep = self.now + (limits.SWEEP_S if forgotten < limits.ACT_JOBS_MAX else limits.SWEEP_AGAIN_S)
+        self.store.upkeep()
 
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""
@@ -254,16 +264,6 @@ class Core(ABC):
         if not self.holding:
             self.ledger.expire(self.wall)
             self.hand_out()
-
-    def _after_commit(self) -> None:
-        if self.history.look(self.ledger, self.wall):
-            self.commit()
-        if self.ledger.short_queues or self.ledger.timers.edge is not None:
-            self.ledger.refill(self.wall)
-        if self.now >= self._next_sweep:
-            forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max, self.policy.dead_max)
-            worth_it = forgotten >= limits.ACT_JOBS_MAX
-            self._next_sweep = self.now + (limits.SWEEP_AGAIN_S if worth_it else limits.SWEEP_S)
 
     @property
     def closed(self) -> str:

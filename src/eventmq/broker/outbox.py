@@ -53,18 +53,20 @@ class Outbox:
         self.results.setdefault(client, []).append(result)
 
     def drain(self) -> list[Send]:
-        """All messages, and an empty outbox."""
-        messages, self.messages = self.messages, []
+        """All messages, and an empty outbox. Managers come first: a job begins while its client hears of it."""
+        messages = [each for each in self.messages if each.socket == BACKEND]
+        others = [each for each in self.messages if each.socket != BACKEND]
         for manager, jobs in self.jobs.items():
             n = manager.sent - len(jobs)
             for batch in batches(jobs, [len(job.payload) for job in jobs]):
                 n += len(batch)
                 messages.append(Send(BACKEND, manager.id, v2.encode(b"REQUEST", v2.Request(n, batch))))
         messages += self.kills
+        messages += others
         for client, results in self.results.items():
             for some in batches(results, list(map(size_of, results))):
                 messages.append(Send(FRONTEND, client, v2.encode(b"REPLY", v2.Results(some))))
-        self.jobs, self.results, self.kills = {}, {}, []
+        self.messages, self.jobs, self.results, self.kills = [], {}, {}, []
         return messages
 
     def drop(self, manager: Manager) -> None:

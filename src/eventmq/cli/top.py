@@ -172,7 +172,7 @@ def _managers(now: Look) -> Table:
 @click.option("--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="How long to look.")
 @asks
 def profile(admin: Admin, seconds: float) -> Told:
-    """Show where the Router's time goes: receive, decide, commit, answer, send.
+    """Show where the Router's time goes: receive, decide, commit, answer, send, upkeep.
 
     \b
     eventmq profile --seconds 10

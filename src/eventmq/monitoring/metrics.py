@@ -106,7 +106,7 @@ METRICS = (
     Row("eventmq_router_messages_total", "counter", ("direction", "type"),
         "Messages received and understood, and sent.", _each("received", "sent")),
     Row("eventmq_router_loop_seconds_total", "counter", ("step",),
-        "What the loop does: wait, receive, decide, commit, answer, send.", _each("spent_s")),
+        "What the loop does: wait, receive, decide, commit, answer, send, upkeep.", _each("spent_s")),
     Row("eventmq_router_turn_seconds", "histogram", (), "What turns took, without the waiting.", _one("turns")),
     Row("eventmq_store_commit_seconds", "histogram", (), "What commits took, the sync included.", _one("commits")),
     Row("eventmq_store_bytes", "gauge", (), "Size of the store.", _one("store", "bytes")),

@@ -339,6 +339,9 @@ class Store(Protocol):
         then they go with the last of them, about a minute later at most, and the order is that of those groups. A
         store without room to do so forgets none. Returns how many are forgotten."""
 
+    def upkeep(self) -> None:
+        """To be called after each turn, when nobody waits: what `apply` has left to do later."""
+
     def info(self) -> dict[str, Any]:
         """`url`, `bytes`, `schema`, `durability`, `room` (whether new jobs can be stored), `dead` (number of
         `DEAD_LETTERS`), `results` (number of all other ended jobs), and what else there is to tell operators."""

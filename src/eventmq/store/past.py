@@ -47,7 +47,6 @@ class SqlitePast:
                     row = (ids[series], *when, data)
                     self._database.db.execute(tables.SET_POINT, (*row, sums.of(*row)))
             self._ids = ids
-        self._database.bound_log()
 
     def forget(self, now: float) -> list[Series]:
         ids = self._ids.values()

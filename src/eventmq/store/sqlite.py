@@ -129,7 +129,6 @@ class SqliteStore:
                 else:
                     self._db.execute(tables.SET_FACT, (name, value, sums.of(name, value)))
         self._retention.applied(changes)
-        self._database.bound_log()
 
     def page(self, queue: str, after: tuple[int, int], limit: int) -> list[Job]:
         with self._database.trust():
@@ -196,8 +195,10 @@ class SqliteStore:
         self._retention.count(*forgotten)
         with suppress(StorageFull):
             self._database.give_back_pages()
-        self._database.bound_log()
         return sum(forgotten)
+
+    def upkeep(self) -> None:
+        self._database.bound_log()
 
     def info(self) -> dict[str, Any]:
         held = self._database
