@@ -37,7 +37,7 @@ def together(received: Iterable[Message], tables: dict[str, Handlers]) -> Iterat
 
     def many(message: Message) -> str:
         socket, frames = message
-        if frames[2:3] != [v1.VERSION] or not 5 <= len(frames) <= limits.FRAMES_MAX or frames[1]:
+        if not 5 <= len(frames) <= limits.FRAMES_MAX or frames[2] != v1.VERSION or frames[1]:
             return ""
         handler = tables[socket].get((v1.VERSION, frames[3]))
         return handler.many if handler else ""

@@ -60,7 +60,7 @@ class SqliteStore:
         self._db = self._database.db
         self._segments = Segments(self._db)
         self._journal = Journal(self._segments)
-        self._last_id = ""  # no job has one above it
+        self._last_id = self._last_row_id = ""  # no job, and no row of one, has an id above it
         self._archive = Archive(self._db)
         self._retention = Retention(self._db, self._archive)
         self._mark = self._old_mark = (0.0, 0)
@@ -95,8 +95,9 @@ class SqliteStore:
         rows = map(sums.checked, self._db.execute(tables.JOURNAL))
         self._journal = Journal(self._segments, rows, max(last, self._segments.last))
         self._segments.ends = self._journal.ends
-        (row_id,) = self._db.execute("SELECT ifnull(max(id), '') FROM job").fetchone()
-        self._last_id = max(row_id, self._journal.last_id(), self._archive.ids.last_id, self._segments.ids.last_id)
+        (self._last_row_id,) = self._db.execute("SELECT ifnull(max(id), '') FROM job").fetchone()
+        lasts = self._last_row_id, self._journal.last_id(), self._archive.ids.last_id, self._segments.ids.last_id
+        self._last_id = max(lasts)
 
     def apply(self, changes: Changes) -> None:
         if (changes.added or changes.spilled or changes.delayed) and not self._database.has_room():
@@ -111,10 +112,10 @@ class SqliteStore:
                 self._make_rows(changes, touched)
             self._write(tables.REQUEUE, changes.requeued, map(self._again, changes.requeued))
             added = self._journal.add(changes.added, touched)
-            self._write(tables.ADD, added, map(_row_of_job, added))
+            self._add(tables.ADD, added)
             spilled = self._segments.spill(changes.spilled, touched)
-            self._write(tables.SPILL, spilled, map(_row_of_job, spilled))
-            self._write(tables.DELAY, changes.delayed, map(_row_of_job, changes.delayed))
+            self._add(tables.SPILL, spilled)
+            self._add(tables.DELAY, changes.delayed)
             self._write(tables.MOVE, changes.moved, map(_row_of_move, changes.moved))
             self._write(tables.PAGE_OUT, changes.paged_out, zip(changes.paged_out, strict=True))
             self._write(tables.PUT_OFF, changes.put_off, zip(changes.put_off, strict=True))
@@ -161,7 +162,7 @@ class SqliteStore:
             if not ids:
                 return []  # a client's ids rise, so most that are new end here
             found, ids = self._journal.find(ids)
-            for some in _filled_up(ids):
+            for some in _filled_up(id for id in ids if id <= self._last_row_id):
                 found += map(sums.record_of, self._db.execute(tables.FIND[len(some)], some).fetchall())
             return found + self._archive.find(ids) + self._segments.find(ids)
 
@@ -260,8 +261,14 @@ class SqliteStore:
         if not kept:
             return
         ends = [end for _, end in kept if end is not None]
-        self._write(tables.ADD, kept, (_row_of_job(job) for job, _ in kept))
+        self._add(tables.ADD, [job for job, _ in kept])
         self._write(tables.END, ends, map(_row_of_end, ends))
+
+    def _add(self, sql: str, jobs: list[Job]) -> None:
+        """Each becomes an ordinary row."""
+        if jobs:
+            self._last_row_id = max(self._last_row_id, max([job.id for job in jobs]))
+            self._write(sql, jobs, map(_row_of_job, jobs))
 
     def _write(self, sql: str, sized: Sequence[Any], rows: Iterable[Any]) -> None:
         """Runs `sql` for each row; each must meet exactly one row of the table."""
