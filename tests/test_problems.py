@@ -221,7 +221,7 @@ def test_no_alarm_where_nothing_is_to_move(world: World, why: str) -> None:
 
 def test_every_problem_is_documented() -> None:
     root = Path(__file__).parent.parent
-    said = set(re.findall(r'Problem\("(\w+)"', (root / "src/eventmq/broker/problems.py").read_text()))
+    said = set(re.findall(r'_problem\("(\w+)"', (root / "src/eventmq/broker/problems.py").read_text()))
     text = (root / "docs/protocol.md").read_text()
     section = text[text.index("PROBLEMS tells") : text.index("### 3.5")]
     documented = set(re.findall(r"`([a-z_]+)`(?=[^|]*\| (?:critical|warning))", section))

@@ -12,13 +12,13 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from types import FrameType
 from typing import Any
 
 import zmq
 
 from eventmq import __version__, limits
+from eventmq.client import ids
 from eventmq.monitoring.listener import listening
 from eventmq.monitoring.pages import Pages, loop_turns
 from eventmq.net.frames import POLLIN, POLLOUT
@@ -64,7 +64,7 @@ class JobManager:
         host, pid = socket.gethostname(), os.getpid()
         about = {"host": host, "pid": pid, "version": __version__, "workers": settings.concurrent_jobs}
         name = settings.name or f"{host}-{pid}"
-        identity = Identity(name, uuid.uuid4().hex, settings.queues, about, settings.fair)
+        identity = Identity(name, ids.new_id(), settings.queues, about, settings.fair)
         self.name = identity.name
         self._processes: dict[int, WorkerProcess] = {}
         rules = Rules(
@@ -75,7 +75,7 @@ class JobManager:
             settings.heartbeat_interval,
             settings.wire,
         )
-        self._foreman = Foreman(rules, identity, self._running, _new_id)
+        self._foreman = Foreman(rules, identity, self._running, ids.new_id)
         self._poller = zmq.Poller()
         self._line = Line(settings.worker_addr, self._poller)
         self._leave_asked = 0
@@ -246,7 +246,3 @@ class JobManager:
 def run(settings: Settings) -> int:
     """Run a job manager as the settings say; returns its process's exit code."""
     return JobManager(settings).start()
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex

@@ -12,11 +12,11 @@ import os
 import signal
 import socket
 import time
-import uuid
 from types import FrameType
 
 import zmq
 
+from eventmq.client import ids
 from eventmq.logs import Limited
 from eventmq.net.line import Line
 from eventmq.net.signals import Wakeup
@@ -46,9 +46,9 @@ class Scheduler:
         self._broker_addr = settings.scheduler_addr
         self._session: SchedulerSession | SchedulerSessionV1
         if settings.wire == "1.0":
-            self._session = SchedulerSessionV1(_new_id)
+            self._session = SchedulerSessionV1(ids.new_id)
         else:
-            self._session = SchedulerSession(self.name, _new_id(), settings.heartbeat_interval)
+            self._session = SchedulerSession(self.name, ids.new_id(), settings.heartbeat_interval)
         self._poller = zmq.Poller()
         self._line = Line(settings.scheduler_addr, self._poller)
         self._limited = Limited(log)
@@ -128,7 +128,3 @@ def run(settings: Settings) -> int:
     """Runs a scheduler as the settings say; returns its process's exit code."""
     gc.freeze()
     return Scheduler(settings).start()
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex

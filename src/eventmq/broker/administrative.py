@@ -20,6 +20,7 @@ from eventmq.broker.outbox import ADMINISTRATIVE, BACKEND, FRONTEND
 from eventmq.broker.pool import Manager, PeerId, text_of
 from eventmq.broker.problems import problems
 from eventmq.protocol import administration, v1, v2
+from eventmq.protocol.answers import Problem
 
 HANDLERS: Handlers = {
     (v1.VERSION, b"STATUS"): Handler("on_question_1_0", more=("status",)),
@@ -160,9 +161,9 @@ class Administrative(Operators):
         """What has happened lately."""
         return self.events.read(params.after, min(params.limit, limits.LIST_JOBS_MAX), self.now)
 
-    def show_problems(self) -> list[dict[str, Any]]:
+    def show_problems(self) -> list[Problem]:
         """What an operator should look at."""
-        return [problem._asdict() for problem in problems(self)]
+        return problems(self)
 
     def show_schedulers(self) -> dict[str, Any]:
         """All schedulers, with the keys of 0.3.13 and ours."""

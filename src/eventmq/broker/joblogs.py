@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventmq import limits
+from eventmq.protocol.answers import LoggedLine
 from eventmq.protocol.v2 import LogLine
 
 LINE_BYTES = 400
 """What a line takes besides its text, about."""
-
-
-class Line(NamedTuple):
-    """One line, and the run that it is of."""
-
-    n: int
-    at: float
-    level: str
-    attempt: int
-    text: str
 
 
 class Log:
@@ -38,17 +29,17 @@ class Log:
     __slots__ = ("bytes", "lines", "next")
 
     def __init__(self) -> None:
-        self.lines: deque[Line] = deque()
+        self.lines: deque[LoggedLine] = deque()
         self.next = 0
         self.bytes = 0
 
     def add(self, attempt: int, line: LogLine) -> None:
         """One more; the first one makes room for it."""
-        self.lines.append(Line(self.next, line.at, line.level, attempt, line.text))
+        self.lines.append(LoggedLine(n=self.next, at=line.at, level=line.level, attempt=attempt, text=line.text))
         self.next += 1
         self.bytes += size_of(line.text)
         if len(self.lines) > limits.JOB_LOG_LINES_MAX:
-            self.bytes -= size_of(self.lines.popleft().text)
+            self.bytes -= size_of(self.lines.popleft()["text"])
 
 
 class JobLogs:
@@ -73,8 +64,8 @@ class JobLogs:
     def read(self, id: str, after: int) -> dict[str, Any]:
         """The lines of a job from number `after` on, where to go on, and how many of them are not kept."""
         log = self._logs.get(id) or Log()
-        found = [line._asdict() for line in log.lines if line.n >= after]
-        first: int = found[0]["n"] if found else log.next
+        found = [line for line in log.lines if line["n"] >= after]
+        first = found[0]["n"] if found else log.next
         return {"lines": found, "next": max(log.next, after), "missed": max(first - after, 0)}
 
 

@@ -18,6 +18,7 @@ from eventmq.broker.pool import Manager
 from eventmq.broker.problems import CRITICAL, WARNING, problems
 from eventmq.broker.sketch import Sketch, cumulative
 from eventmq.broker.tally import COUNTS
+from eventmq.protocol.answers import ShownQueue
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the buckets for what the Router itself does, seconds; the last bucket has none."""
@@ -85,7 +86,7 @@ def numbers(router: Operators, meter: Meter) -> dict[str, Any]:
     return {
         "uptime_s": router.now - router.started,
         "draining": router.received_disconnect,
-        "problems": {CRITICAL: 0, WARNING: 0} | Counter(problem.level for problem in problems(router)),
+        "problems": {CRITICAL: 0, WARNING: 0} | Counter(problem["level"] for problem in problems(router)),
         "counts": dict(ledger.counts),
         "refusals": dict(router.refusals),
         "leases": len(ledger.leases),
@@ -125,7 +126,7 @@ def _workers_of(manager: Manager) -> int:
     return count if isinstance(count, int) and 0 <= count <= limits.CREDIT_MAX else 0
 
 
-def _queues(router: Operators) -> dict[str, dict[str, Any]]:
+def _queues(router: Operators) -> dict[str, ShownQueue]:
     running = router.ledger.running()
     some = islice(router.ledger.backlogs, limits.METRICS_QUEUES_MAX)
     return {name: router.describe_queue(name, running) for name in some}

@@ -24,6 +24,7 @@ from eventmq.broker.why import why
 from eventmq.errors import InvalidMessageError
 from eventmq.protocol import administration, calls, v2
 from eventmq.protocol.administration import Selection, params_of
+from eventmq.protocol.answers import ShownQueue, Why
 from eventmq.protocol.v2 import options_of
 from eventmq.store.base import Line
 
@@ -96,7 +97,7 @@ class Operators(Selections):
             "attempts": self.ledger.attempts.of(record.job.id),
         }
 
-    def why(self, params: administration.OneJob) -> dict[str, Any]:
+    def why(self, params: administration.OneJob) -> Why:
         """Why one job is where it is."""
         return why(self, params.id, self.ledger.find([params.id]).get(params.id))
 
@@ -171,30 +172,30 @@ class Operators(Selections):
 
     # ---- queues --------------------------------------------------------------------------------------
 
-    def pause(self, params: administration.OneQueue) -> dict[str, Any]:
+    def pause(self, params: administration.OneQueue) -> ShownQueue:
         """Nothing of the queue is handed out; what runs goes on."""
         return self._say(params.queue, "queue_paused", "paused", paused=True)
 
-    def resume(self, params: administration.OneQueue) -> dict[str, Any]:
+    def resume(self, params: administration.OneQueue) -> ShownQueue:
         """Neither paused nor drained any longer."""
         return self._say(params.queue, "queue_resumed", "resumed", paused=False, draining=False)
 
-    def drain(self, params: administration.OneQueue) -> dict[str, Any]:
+    def drain(self, params: administration.OneQueue) -> ShownQueue:
         """The queue takes no new jobs; what it has is handed out."""
         return self._say(params.queue, "queue_drained", "draining", draining=True)
 
-    def limit(self, params: administration.Bound) -> dict[str, Any]:
+    def limit(self, params: administration.Bound) -> ShownQueue:
         """How many jobs may wait in the queue."""
         text = "bound as the settings say" if params.jobs_max is None else f"bound to {params.jobs_max} waiting jobs"
         return self._say(params.queue, "queue_limited", text, jobs_max=params.jobs_max)
 
-    def _say(self, queue: str, event: str, text: str, **what: Any) -> dict[str, Any]:
+    def _say(self, queue: str, event: str, text: str, **what: Any) -> ShownQueue:
         self.ledger.say(queue, **what)
         self.tell(event, queue=queue)
         self.note("warning", f"{text}: {queue}", f"an operator: queue {queue!r} is {text}")
         return self.describe_queue(queue, self.ledger.running())
 
-    def show_queues(self, page: administration.Queues) -> dict[str, Any]:
+    def show_queues(self, page: administration.Queues) -> dict[str, ShownQueue]:
         """One page of the queues: what waits, what runs, who serves them, what was said about them."""
         running = self.ledger.running()
         known = self.ledger.backlogs, self.pool.serving, self.ledger.rules.by_queue
@@ -205,7 +206,7 @@ class Operators(Selections):
             some = heapq.nsmallest(limits.LIST_JOBS_MAX, names)
         return {name: self.describe_queue(name, running) for name in some}
 
-    def describe_queue(self, name: str, running: Counter[str]) -> dict[str, Any]:
+    def describe_queue(self, name: str, running: Counter[str]) -> ShownQueue:
         """Everything that is known of a queue, for people and monitoring systems."""
         backlog = self.ledger.backlogs.get(name)
         rule = self.ledger.rules.of(name)

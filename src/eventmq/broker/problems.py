@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import NamedTuple
 
 from eventmq import limits
 from eventmq.broker.core import Core
 from eventmq.broker.lifecycle import DEAD, LOST, TERMINAL
 from eventmq.broker.watch import RECENT_S
+from eventmq.protocol.answers import Problem
 from eventmq.store.database import RESERVE_BYTES
 from eventmq.values import some, span
 
@@ -28,36 +28,24 @@ STORE_LOW_BYTES = 256 << 20
 WARNING, CRITICAL = "warning", "critical"
 
 
-class Problem(NamedTuple):
-    """One of them.
-
-    Attributes:
-        key: What kind it is.
-        level: `critical`: jobs do not run, or are not accepted. `warning`: anything else.
-        text: The sentence.
-        about: What it is about: a `queue`, `schedule` or `manager` by its name, or nothing.
-    """
-
-    key: str
-    level: str
-    text: str
-    about: dict[str, str]
+def _problem(key: str, level: str, text: str, **about: str) -> Problem:
+    return Problem(key=key, level=level, text=text, about=about)
 
 
 def problems(router: Core) -> list[Problem]:
     """All that there are now."""
     each = chain(_store(router), _managers(router), _queues(router), _schedules(router), _recent(router))
-    return sorted(islice(each, limits.PROBLEMS_MAX), key=lambda problem: problem.level != CRITICAL)
+    return sorted(islice(each, limits.PROBLEMS_MAX), key=lambda problem: problem["level"] != CRITICAL)
 
 
 def _store(router: Core) -> Iterator[Problem]:
     left = router.store.info().get("free_bytes")
     if router.storage_full:
         text = f"new jobs are refused: the store's disk has less than {RESERVE_BYTES >> 20} MiB free"
-        yield Problem("store_full", CRITICAL, text, {})
+        yield _problem("store_full", CRITICAL, text)
     elif left is not None and left < STORE_LOW_BYTES:
         text = f"the store's disk has {left / 2**20:.0f} MiB free; with {RESERVE_BYTES >> 20} MiB new jobs are refused"
-        yield Problem("store_low", WARNING, text, {})
+        yield _problem("store_low", WARNING, text)
 
 
 def _managers(router: Core) -> Iterator[Problem]:
@@ -65,55 +53,55 @@ def _managers(router: Core) -> Iterator[Problem]:
         names = ", ".join(sorted(each.name for each in router.expected)[: limits.NAMES_MAX])
         left_s = max(0.0, router.reunion.until - router.now)
         text = f"nothing is handed out for up to {span(left_s)}: the Router has restarted and waits for {names}"
-        yield Problem("managers_expected", WARNING, text, {})
+        yield _problem("managers_expected", WARNING, text)
     here = set()
     for manager in router.pool.managers.values():
         name, silent_s = manager.incarnation.name, router.now - manager.heard
         here.add(name)
         if silent_s > limits.ROUTER_SILENCE_S:
             text = f"job manager {name} was last heard {span(silent_s)} ago"
-            yield Problem("manager_silent", WARNING, text, {"manager": name})
+            yield _problem("manager_silent", WARNING, text, manager=name)
     for name, (at, jobs) in router.watch.lost.items():
         if name in here:
             continue  # the next one of that name had come before this one was given up
         text = f"job manager {name} was lost {span(router.now - at)} ago with {some(jobs, 'job')}, and is not back"
-        yield Problem("manager_lost", WARNING, text, {"manager": name})
+        yield _problem("manager_lost", WARNING, text, manager=name)
 
 
 def _queues(router: Core) -> Iterator[Problem]:
     rules = router.ledger.rules
     for name, rule in rules.by_queue.items():
         if rule.draining:
-            yield Problem("draining", WARNING, f"queue {name!r} takes no new jobs until it is resumed", {"queue": name})
+            yield _problem("draining", WARNING, f"queue {name!r} takes no new jobs until it is resumed", queue=name)
     for name, backlog in router.ledger.backlogs.items():
-        waiting, about, jobs_max = len(backlog), {"queue": name}, rules.jobs_max(name)
+        waiting, jobs_max = len(backlog), rules.jobs_max(name)
         if jobs_max is not None and waiting + backlog.delayed >= jobs_max:
             text = f"queue {name!r} refuses new jobs: it has reached its bound of {jobs_max:,}"
-            yield Problem("queue_full", WARNING, text, about)
+            yield _problem("queue_full", WARNING, text, queue=name)
         if not waiting:
             continue
         has = f"queue {name!r} has {some(waiting, 'waiting job')}"
         if rules.of(name).paused:
-            yield Problem("paused", WARNING, f"{has} and is paused", about)
+            yield _problem("paused", WARNING, f"{has} and is paused", queue=name)
         elif not router.pool.crews_of(name):
-            yield Problem("no_worker", CRITICAL, f"{has} and no worker", about)
+            yield _problem("no_worker", CRITICAL, f"{has} and no worker", queue=name)
         elif name in router.watch.stalled:
             since_s = router.now - router.watch.stalled[name]
             text = f"{has}, job managers with free slots, and nothing has moved for {span(since_s)}: restart the Router"
-            yield Problem("stalled", CRITICAL, f"{text}, and report this", about)
+            yield _problem("stalled", CRITICAL, f"{text}, and report this", queue=name)
         elif (old_s := backlog.oldest_s(router.wall)) > OLD_S:
-            yield Problem("waiting_long", WARNING, f"{has}; the oldest has waited for {span(old_s)}", about)
+            yield _problem("waiting_long", WARNING, f"{has}; the oldest has waited for {span(old_s)}", queue=name)
 
 
 def _schedules(router: Core) -> Iterator[Problem]:
     summary = router.schedules.summary()
     if summary["unassigned"]:
         text = f"{some(summary['unassigned'], 'schedule')} will not run: no scheduler is connected"
-        yield Problem("no_scheduler", CRITICAL, text, {})
+        yield _problem("no_scheduler", CRITICAL, text)
     for id in summary["overdue_first"]:
         periods = router.schedules.entries[id].schedule.rule.overdue
         text = f"schedule {id!r} is overdue: no success for {some(periods, 'period')}"
-        yield Problem("schedule_overdue", WARNING, text, {"schedule": id})
+        yield _problem("schedule_overdue", WARNING, text, schedule=id)
 
 
 def _recent(router: Core) -> Iterator[Problem]:
@@ -123,8 +111,8 @@ def _recent(router: Core) -> Iterator[Problem]:
     if failed >= RISING:
         share = f"{100 * failed / ended:.0f} % of those that ended"
         text = f"{some(failed, 'job')} failed for good or were lost {last}, {share}"
-        yield Problem("dead_growing", WARNING, text, {})
+        yield _problem("dead_growing", WARNING, text)
     if refusals.total() >= RISING:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in refusals.most_common(3))
         text = f"{refusals.total():,} messages or jobs were refused {last}: {reasons}"
-        yield Problem("refusals_rising", WARNING, text, {})
+        yield _problem("refusals_rising", WARNING, text)

@@ -17,6 +17,7 @@ from eventmq.broker.lifecycle import DELAYED, RUNNING, TERMINAL, TRANSITIONS, WA
 from eventmq.broker.pool import Crew, Manager
 from eventmq.broker.turns import Ranked
 from eventmq.protocol import v2
+from eventmq.protocol.answers import Why
 from eventmq.protocol.v2 import Job, options_of
 from eventmq.store.base import Record
 from eventmq.values import some, span
@@ -63,7 +64,7 @@ class Reason(NamedTuple):
     details: dict[str, Any]
 
 
-def why(router: Core, id: str, record: Record | None) -> dict[str, Any]:
+def why(router: Core, id: str, record: Record | None) -> Why:
     """Why a job, as the store has it, is where it is."""
     job = record and router.ledger.live.get(id, record.job)
     if record is None or job is None:
@@ -76,7 +77,7 @@ def why(router: Core, id: str, record: Record | None) -> dict[str, Any]:
         state, found = DELAYED, _delayed(router, job, record)
     else:
         state, found = WAITING, _held_by_all(router) or _held_by_queue(router, job) or _in_line(router, job)
-    return {"id": id, "state": state, **found._asdict()}
+    return Why(id=id, state=state, reason=found.reason, text=found.text, details=found.details)
 
 
 # ---- not there, or over --------------------------------------------------------------------------------------------

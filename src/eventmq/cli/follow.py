@@ -16,7 +16,7 @@ from eventmq.cli.ask import asks
 from eventmq.cli.flags import verb
 from eventmq.cli.tables import Said, iso, printable, some
 from eventmq.client.admin import Admin
-from eventmq.client.answers import LoggedLine
+from eventmq.protocol.answers import LoggedLine
 
 ASK_AGAIN_S = 0.5
 """Time between two looks while one follows: about as quick as what is looked for arrives."""

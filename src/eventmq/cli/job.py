@@ -23,11 +23,11 @@ from eventmq.cli.flags import InOrder, options
 from eventmq.cli.tables import Moment, Table, Told, facts, some
 from eventmq.client.acts import KINDS, Kind
 from eventmq.client.admin import Admin
-from eventmq.client.answers import Count, ListedJob
 from eventmq.client.ids import new_id
 from eventmq.client.query import WORDS, QueryError, parse, text_of
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import STATES, Selection
+from eventmq.protocol.answers import Count, ListedJob
 
 FLAGS = {
     "queue": "Jobs of this queue only.",

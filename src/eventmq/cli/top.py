@@ -18,10 +18,10 @@ from eventmq.cli.ending import OK
 from eventmq.cli.flags import asking, options, verb
 from eventmq.cli.tables import Table, Told, drawn, printable, some, span
 from eventmq.client.admin import Admin
-from eventmq.client.answers import ListedJob, Problem, ShownQueue
 from eventmq.errors import BrokerUnavailable
 from eventmq.limits import LIST_JOBS_MAX
 from eventmq.protocol.administration import Selection
+from eventmq.protocol.answers import ListedJob, Problem, ShownQueue
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -12,7 +12,6 @@ import msgspec
 
 from eventmq.client import ids
 from eventmq.client.acts import KINDS
-from eventmq.client.answers import Count, EventsPage, JobsPage, ListedJob, LogPage, Problem, ShownQueue, Why
 from eventmq.client.charts import Charts
 from eventmq.client.exchange import Exchange
 from eventmq.client.pending import Query
@@ -22,6 +21,7 @@ from eventmq.limits import ENQUEUE_TIMEOUT_S, LIST_JOBS_MAX, NEWEST
 from eventmq.net import address
 from eventmq.protocol import v2
 from eventmq.protocol.administration import Selection
+from eventmq.protocol.answers import Count, EventsPage, JobsPage, ListedJob, LogPage, Problem, ShownQueue, Why
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import msgspec
 
 from eventmq.client import query
 from eventmq.client.admin import Admin
-from eventmq.client.answers import ListedJob
 from eventmq.errors import NotFound
 from eventmq.limits import ID_CHARS_MAX, NEWEST
 from eventmq.protocol.administration import STATES, Selection
+from eventmq.protocol.answers import ListedJob
 from eventmq.web import charts
 from eventmq.web.ask import Ask, Page, Wrong
 from eventmq.web.bulk import Act

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from eventmq import __version__
 from eventmq.broker.lifecycle import TERMINAL
-from eventmq.client.answers import ShownQueue
 from eventmq.monitoring import findings
 from eventmq.protocol.administration import Selection
+from eventmq.protocol.answers import ShownQueue
 from eventmq.schedules.due import coming
 from eventmq.schedules.rule import Rule, words
 from eventmq.settings import table

@@ -1,4 +1,4 @@
-"""What the Router answers on its administrative socket, as `Admin` hands it on. Types only."""
+"""What the Router answers on its administrative socket: what it makes there, and `Admin` hands on. Types only."""
 
 from __future__ import annotations
 
