@@ -23,6 +23,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from eventmq.client.acts import KINDS
 from eventmq.client.admin import Admin
 from eventmq.errors import BrokerUnavailable, EventMQError, NotFound
 from eventmq.limits import ID_CHARS_MAX
@@ -82,9 +83,7 @@ ROUTES: tuple[Shows | Does, ...] = (
     Does("/schedule/resume", "operator", acts.on_schedule("resume", "goes on")),
     Does("/schedule/run", "operator", acts.on_schedule("run", "runs now")),
     Does("/schedule/remove", "admin", acts.on_schedule("remove", "is removed")),
-    Does("/job/requeue", "operator", acts.on_job("requeue")),
-    Does("/job/cancel", "operator", acts.on_job("cancel")),
-    Does("/job/purge", "admin", acts.on_job("purge")),
+    *(Does(f"/job/{do}", kind.role, acts.on_job(do)) for do, kind in KINDS.items()),
     Does("/job/rerun", "operator", acts.rerun),
     Does("/acts", "operator", acts.begin),
     Does("/act/go", "operator", acts.go),
