@@ -477,6 +477,29 @@ def test_a_backlog_is_paged_and_keeps_its_order(world: World, monkeypatch: pytes
 # ---- a full disk -----------------------------------------------------------------------------------
 
 
+def test_a_store_without_any_room_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs counts as waiting then, and memory has no room for all of that; nor can the store be told."""
+    monkeypatch.setattr(limits, "HEAD_JOBS_MAX", 10)
+    world.enqueue(*(job(f"{n:02}") for n in range(10)))
+    world.join(b"m", credit=5)
+    world.enqueue(*(job(f"{n:02}") for n in range(10, 30)))
+    apply = world.store.apply
+
+    def full(changes: Changes) -> None:
+        raise StorageFull("no room")
+
+    world.store.apply = full  # type: ignore[method-assign]
+    world.finish(b"m", *world.handed(b"m"))
+    world.turn()
+    assert world.now < world.router.next_deadline() <= world.now + 0.1
+    world.store.apply = apply  # type: ignore[method-assign]
+    world.clear()
+    world.wait(limits.RECONCILE_S + 1)
+    world.join(b"n", credit=30)
+    world.wait(1.0)
+    assert [each.id for each in world.handed(b"n")] == [f"{n:02}" for n in range(30)]
+
+
 def test_a_full_store_refuses_new_jobs_and_goes_on_with_the_old_ones(world: World) -> None:
     world.join(b"m", credit=1)
     world.enqueue(job("old"), job("next"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -102,8 +103,7 @@ class Core(ABC):
         self._await_managers()
         self._next_check = now
         self._next_sweep = self._next_survey = now + limits.SWEEP_S
-        self._messages = 0
-        self.turns = 0
+        self._messages = self.turns = 0
         self.spent_s: dict[str, float] = {}
 
     # ---- the turn ------------------------------------------------------------------------------------
@@ -181,10 +181,10 @@ class Core(ABC):
 
     def _open_ledger(self, first_lease: int = 0) -> Ledger:
         ledger = Ledger(self.store, self.pool, self.policy, self.now, self.wall, first_lease)
-        if ledger.changes:
+        with suppress(StorageFull):  # that memory has no room for all is said in the next commit then
             self.store.apply(ledger.changes)
             ledger.applied()
-        ledger.refill(self.wall)
+            ledger.refill(self.wall)
         return ledger
 
     def _await_managers(self) -> None:
@@ -223,7 +223,7 @@ class Core(ABC):
         """What nobody waits for, once the turn's messages have left."""
         if self.history.look(self.ledger, self.wall):
             self.commit()
-        if self.ledger.short_queues or self.ledger.timers.edge is not None:
+        if not self.ledger.changes and (self.ledger.short_queues or self.ledger.timers.edge is not None):
             self.ledger.refill(self.wall)
         if self.now >= self._next_sweep:
             forgotten = self.store.forget(self.wall, limits.SWEEP_ROWS, self.policy.results_max, self.policy.dead_max)
@@ -232,12 +232,12 @@ class Core(ABC):
 
     def next_deadline(self) -> float:
         """Monotonic time at which `turn` has something to do even if nothing is received."""
-        if self.questions or self.history.busy or (self.ledger.changed_queues and not self.holding):
+        if self.ledger.changes:  # there was no room for them
+            return self._next_check
+        jobs = self.ledger.timers.wants_page(self.wall) or (self.ledger.changed_queues and not self.holding)
+        if self.questions or self.history.busy or jobs:
             return self.now
-        if self.ledger.timers.wants_page(self.wall):
-            return self.now
-        busy = self.pool.managers or self.schedulers or self.expected
-        deadline = self._next_check if busy else self._next_sweep
+        deadline = self._next_check if self.pool.managers or self.schedulers or self.expected else self._next_sweep
         for due in (self.ledger.timers.next_due, None if self.holding else self.ledger.room.expiries.next):
             if due is not None:
                 deadline = min(deadline, self.now + max(0.0, due - self.wall))
