@@ -63,7 +63,8 @@ def probe(folder: Path, order: str, states: list[dict[str, Any]]) -> str:
             return f"refused {error}".replace("\n", " ").replace(place, "")
         if found == states[-1]:
             return "same"
-        return str(len(states) - 1 - states.index(found)) if found in states else f"other {found}"[:2_000]
+        behind = [n for n, state in enumerate(reversed(states)) if state == found]  # a commit may change nothing of it
+        return str(behind[0]) if behind else f"other {found}"[:2_000]
 
 
 def in_child(folder: Path, order: str, states: list[dict[str, Any]]) -> str:
