@@ -574,9 +574,11 @@ def test_a_job_of_the_journal_ends_once(reopen: Open, again: str) -> None:
 def test_a_job_of_the_journal_is_not_added_again(reopen: Open) -> None:
     store = reopen()
     store.apply(Changes(added=[job(1)]))
-    with pytest.raises(StoreError, match="already"):
-        store.apply(Changes(added=[job(2, id=job(1).id)]))
-    assert [each.id for each in reopen()._journal.live()] == [job(1).id]
+    for again in [job(2, id=job(1).id)], [job(2), job(3, id=job(2).id)]:
+        with pytest.raises(StoreError, match="already"):
+            store.apply(Changes(added=again))
+        store = reopen()
+        assert [each.id for each in store._journal.live()] == [job(1).id]
 
 
 def test_a_list_of_the_archive_ends_where_what_is_older_was_accepted_too_early(reopen: Open) -> None:

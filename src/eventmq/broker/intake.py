@@ -184,8 +184,10 @@ class Intake(ABC):
 
     def _begin(self, job: Job, wall: float) -> None:
         """A new job is accepted, whatever its client has written where the Router writes."""
-        job.created, job.attempt, job.lease, job.crashes, job.failures = wall, 1, 0, 0, 0
-        job.due, job.settled, job.started, job.seq = 0.0, 0, 0, self.next_seq
+        if job.attempt != 1 or job.lease or job.crashes or job.failures or job.due or job.settled or job.started:
+            job.attempt, job.lease, job.crashes, job.failures = 1, 0, 0, 0
+            job.due, job.settled, job.started = 0.0, 0, 0
+        job.created, job.seq = wall, self.next_seq
         self.next_seq += 1
 
     def _checked(self, jobs: list[Job]) -> tuple[list[Job], list[Refusal]]:

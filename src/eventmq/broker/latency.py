@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class Latency:
     """Of one queue."""
@@ -14,12 +16,12 @@ class Latency:
         self.max = 0.0
 
 
-def observe(latencies: dict[str, Latency], queue: str, seconds: float) -> None:
-    """One more outcome of a queue."""
-    latency = latencies.get(queue)
-    if latency is None:
-        latency = latencies[queue] = Latency()
-    latency.count += 1
-    latency.total += seconds
-    if seconds > latency.max:
-        latency.max = seconds
+def observe(latencies: dict[str, Latency], took_s: Mapping[str, list[float]]) -> None:
+    """More outcomes, by queue: how long they took, for each of these queues one at least."""
+    for queue, seconds in took_s.items():
+        latency = latencies.get(queue)
+        if latency is None:
+            latency = latencies[queue] = Latency()
+        latency.count += len(seconds)
+        latency.total += sum(seconds)
+        latency.max = max(latency.max, *seconds)

@@ -7,7 +7,7 @@ socket; `now` is monotonic time, `wall` is wall time, both in seconds.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
@@ -159,7 +159,7 @@ class Ledger(Leases):
 
     def settle(self, outcomes: list[Outcome], manager: Manager, now: float, wall: float) -> None:
         """What a manager says of its hand-outs. One that is not current changes nothing."""
-        leases = self.leases
+        leases, took_s = self.leases, defaultdict[str, list[float]](list)
         plain: list[tuple[Job, Outcome]] = []
         for outcome in outcomes:
             lease = leases.get(outcome.id)
@@ -173,7 +173,7 @@ class Ledger(Leases):
             if outcome.state == "returned":
                 self.give_back([job])
                 continue
-            observe(self.latencies, job.queue, now - since)
+            took_s[job.queue].append(now - since)
             if outcome.state == "succeeded" and not job.unique and (not job.options or _ends_plainly(job.options)):
                 del leases[outcome.id]
                 plain.append((job, outcome))
@@ -185,6 +185,7 @@ class Ledger(Leases):
                 self.cut_short([job], outcome.failure or Failure("eventmq.JobLost", "its manager stopped it"), wall)
             else:
                 self._failed(job, manager, outcome, wall)
+        observe(self.latencies, took_s)
         if plain:
             self._succeed(plain, manager, wall)
 
@@ -193,7 +194,7 @@ class Ledger(Leases):
         live, progress, ended, fair = self.live, self.progress, self.ended, manager.crew.fair
         name, ttl_s = manager.incarnation.name, self.policy.result_ttl_s
         expires, state = wall + max(ttl_s, limits.DEDUPE_S), lifecycle.SUCCEEDED
-        changed = self.changes.ended
+        end = self.changes.ended.append
         for job, outcome in plain:
             id, value, kept = job.id, outcome.value, outcome.value if ttl_s else b""
             del live[id]
@@ -202,8 +203,7 @@ class Ledger(Leases):
             if fair is not None:
                 fair.given_back(job.queue)
             ended[id] = (state, value, None, job.attempt)
-            end = Ended(job.seq, state, wall, expires, job.attempt, job.crashes, outcome.run_s, name, kept, b"")
-            changed.append(end)
+            end(Ended(job.seq, state, wall, expires, job.attempt, job.crashes, outcome.run_s, name, kept, b""))
         self.over += [job for job, _ in plain]
         manager.finished += len(plain)
         self.counts[state] += len(plain)

@@ -74,17 +74,17 @@ class Archive:
 
     # ---- writing ---------------------------------------------------------------------------------------
 
-    def add(self, kept: list[Kept]) -> None:
-        """Keeps jobs that have ended, in order of seq."""
-        while kept:
-            block = kept[0][0] // BLOCK_SEQS
-            behind = bisect_left(kept, ((block + 1) * BLOCK_SEQS,))
-            for made, together in alike(kept[:behind]):
-                for row in batches(together, [len(job) + len(end.value) for _, _, job, end in together]):
-                    _, names, jobs, _ = zip(*row, strict=True)
-                    about = made, min(names), max(names), ids.marks(names)
-                    self.keep(part_of(row, block, *about, array_of(jobs)))
-            kept = kept[behind:]
+    def add(self, kept: Kept) -> None:
+        """Keeps jobs that have ended."""
+        start = 0
+        while start < len(kept.seqs):
+            block = kept.seqs[start] // BLOCK_SEQS
+            stop = bisect_left(kept.seqs, (block + 1) * BLOCK_SEQS, start)
+            for made, together in alike(kept.between(start, stop)):
+                for row in _in_rows(together):
+                    about = made, min(row.names), max(row.names), ids.marks(row.names)
+                    self.keep(part_of(row, block, *about, array_of(row.jobs)))
+            start = stop
 
     def keep(self, part: Part) -> None:
         """Keeps the jobs of one row."""
@@ -169,18 +169,20 @@ class Archive:
             yield from (record_of(job, end) for job, end in jobs if job.seq < before)
 
 
-def alike(kept: list[Kept]) -> Iterable[tuple[str, list[Kept]]]:
+def alike(kept: Kept) -> Iterable[tuple[str, Kept]]:
     """Those that may be in one row, and what their ids begin with. Mostly all may, as the first and the last one tell,
     by id and by time."""
-    _, names, _, ends = zip(*kept, strict=True)
-    expires, wall = [end.expires for end in ends], ends[0].finished
-    made, _ = kind = _kind(min(names), min(expires), wall)
-    if kind == _kind(max(names), max(expires), wall):
+    expires, wall = [end.expires for end in kept.ends], kept.ends[0].finished
+    made, _ = kind = _kind(min(kept.names), min(expires), wall)
+    if kind == _kind(max(kept.names), max(expires), wall):
         return [(made, kept)]
-    found: dict[tuple[str, float], list[Kept]] = {}
-    for each in kept:
-        _, id, _, end = each
-        found.setdefault(_kind(id, end.expires, wall), []).append(each)
+    found: dict[tuple[str, float], Kept] = {}
+    for seq, name, job, end in zip(*kept, strict=True):
+        some = found.setdefault(_kind(name, end.expires, wall), Kept([], [], [], []))
+        some.seqs.append(seq)
+        some.names.append(name)
+        some.jobs.append(job)
+        some.ends.append(end)
     return [(made, some) for (made, _), some in found.items()]
 
 
@@ -188,11 +190,18 @@ def _kind(id: str, expires: float, wall: float) -> tuple[str, float]:
     return ids.made(id, wall), min(expires, EXPIRES_MAX) // EXPIRES_S
 
 
-def part_of(kept: list[Kept], block: int, made: str, id_min: str, id_max: str, marks: bytes, jobs: bytes) -> Part:
+def _in_rows(kept: Kept) -> Iterator[Kept]:
+    """The same, as many in a row as their size allows."""
+    start = 0
+    for some in batches(kept.seqs, [len(job) + len(end.value) for job, end in zip(kept.jobs, kept.ends, strict=True)]):
+        yield kept.between(start, start + len(some))
+        start += len(some)
+
+
+def part_of(kept: Kept, block: int, made: str, id_min: str, id_max: str, marks: bytes, jobs: bytes) -> Part:
     """A row of such jobs, which are in the order of `marks` and `jobs`."""
-    seqs, _, _, ends = zip(*kept, strict=True)
-    expires = max([end.expires for end in ends]) + 0.0
-    return Part(block, max(seqs), len(kept), made, id_min, id_max, expires, marks, jobs, pack(ends))
+    expires = max([end.expires for end in kept.ends]) + 0.0
+    return Part(block, kept.seqs[-1], len(kept.seqs), made, id_min, id_max, expires, marks, jobs, pack(kept.ends))
 
 
 def _opened(row: tuple[Any, ...]) -> list[Opened]:

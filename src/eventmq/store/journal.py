@@ -47,9 +47,25 @@ Opened = tuple[Job, Ended | None]
 """A job, and how it succeeded if it has."""
 
 
-Kept = tuple[int, str, bytes, Ended]
-"""A job as it goes from the journal into the archive: its seq and id, msgpack of the `Job`, how it has succeeded. Id
-and `Job` are empty if it is kept elsewhere."""
+class Kept(NamedTuple):
+    """Jobs as they go from the journal into the archive, in order of seq, by column: so most is done to many at
+    a time.
+
+    Attributes:
+        seqs: Their seqs.
+        names: Their ids.
+        jobs: msgpack of each `Job`. As the ids, empty if they are kept elsewhere.
+        ends: How they have succeeded.
+    """
+
+    seqs: list[int]
+    names: list[str]
+    jobs: list[bytes]
+    ends: list[Ended]
+
+    def between(self, start: int, stop: int) -> Kept:
+        """Those from one place to another."""
+        return Kept(self.seqs[start:stop], self.names[start:stop], self.jobs[start:stop], self.ends[start:stop])
 
 
 class Elsewhere(Protocol):
@@ -68,12 +84,12 @@ class Retired(NamedTuple):
     Attributes:
         live: Jobs that wait.
         ended: Jobs that have succeeded.
-        elsewhere: The same, of those that are kept in segments, a list for each.
+        elsewhere: The same, of those that are kept in segments, for each of these.
     """
 
     live: list[Job]
-    ended: list[Kept]
-    elsewhere: list[list[Kept]]
+    ended: Kept
+    elsewhere: list[Kept]
 
 
 class _Turn(Body):
@@ -199,7 +215,7 @@ class Journal:
         """
         is_full = self._is_large or number - self.first > TURNS_MAX
         if not is_full and not (self._turns and self._turns[0][0] <= aged):
-            return Retired([], [], [])
+            return Retired([], Kept([], [], [], []), [])
         stop = number if self._is_large else min(number, self.first + SLICE_TURNS, number if is_full else aged + 1)
         jobs, ends = self._jobs, self.ends
         seqs: list[int] = []
@@ -214,14 +230,17 @@ class Journal:
             self._bytes -= size
             seqs += here
         self.first = stop
-        ended: list[Kept] = [(seq, *jobs.pop(seq), ends.pop(seq)) for seq in seqs if seq in ends and seq in jobs]
-        for _, id, _, _ in ended:
+        over = [seq for seq in seqs if seq in ends and seq in jobs]
+        left = [jobs.pop(seq) for seq in over]
+        ended = Kept(over, [id for id, _ in left], [packed for _, packed in left], [ends.pop(seq) for seq in over])
+        for id in ended.names:
             del self._seqs[id]
-        elsewhere: list[list[Kept]] = []
-        for seq in seqs:
+        elsewhere: list[Kept] = []
+        for seq in seqs if len(over) < len(seqs) else ():
             if seq in ends:
-                beside = self._elsewhere.beside(seq)
-                elsewhere.append([(each, "", b"", ends.pop(each)) for each in beside if each in ends])
+                beside = [each for each in self._elsewhere.beside(seq) if each in ends]
+                nothing = [""] * len(beside), [b""] * len(beside)
+                elsewhere.append(Kept(beside, *nothing, [ends.pop(each) for each in beside]))
         return Retired([job for job, _ in self._leave([seq for seq in seqs if seq in jobs])], ended, elsewhere)
 
     @property

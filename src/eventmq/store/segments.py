@@ -151,16 +151,15 @@ class Segments:
                 self._leave(segment, 1 << seq % archive.BLOCK_SEQS)
         return taken
 
-    def retire(self, kept: list[Kept]) -> Iterator[Part]:
+    def retire(self, kept: Kept) -> Iterator[Part]:
         """Lets go of jobs of one segment, in order of seq, that have ended."""
-        segment = self._of(kept[0][0])
+        segment = self._of(kept.seqs[0])
         assert segment is not None
         _, made, id_min, id_max, all_marks, bits, all_jobs = self._read(segment)
         for _, together in archive.alike(kept):
-            seqs = [seq for seq, *_ in together]
-            gone, marks, jobs = _bits(seqs), all_marks, all_jobs
+            gone, marks, jobs = _bits(together.seqs), all_marks, all_jobs
             if gone != bits:
-                places = [_place(bits, seq) for seq in seqs]
+                places = [_place(bits, seq) for seq in together.seqs]
                 marks, jobs = ids.marks_at(places, marks), array_of(_jobs_at(places, jobs))
             yield archive.part_of(together, segment.block, made, id_min, id_max, marks, jobs)
             self._leave(segment, gone)
