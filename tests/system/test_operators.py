@@ -204,7 +204,7 @@ def test_where_the_time_of_the_loop_goes_is_told(
     began.wait()
     told = json.loads(run(system, capsys, "profile", "--seconds", "0.2", "--json"))
     worker.join()
-    assert set(told["steps"]) == {"wait", "receive", "decide", "commit", "answer", "send"}
+    assert set(told["steps"]) == {"wait", "receive", "decide", "commit", "answer", "send", "upkeep"}
     assert sum(step["share"] for step in told["steps"].values()) == pytest.approx(1)
     assert all(step["us_per_turn"] > 0 for step in told["steps"].values())
     whole = between(before, admin.ask("STATUS"))
