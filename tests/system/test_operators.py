@@ -213,5 +213,5 @@ def test_where_the_time_of_the_loop_goes_is_told(
         1e6 * whole["seconds"], rel=0.2
     )
     table = run(system, capsys, "profile", "--seconds", "0.01").splitlines()
-    assert [line.split("\t")[0] for line in table[:7]] == ["step", *told["steps"]]
-    assert " busy in 0.0 s: " in table[7]
+    assert [line.split("\t")[0] for line in table[:-1]] == ["step", *told["steps"]]
+    assert " busy in 0.0 s: " in table[-1]
