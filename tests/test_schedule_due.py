@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from brute_cron import Brute
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventmq.schedules.due import after, first_moment, next_run, run_id, runs_at, times
@@ -271,6 +271,8 @@ def test_jitter_is_the_same_for_everybody_and_within_its_bound() -> None:
 
 
 @given(st.sampled_from(["skip", "once", "all"]), st.floats(0, 5e4), st.floats(0, 400), st.floats(0, 90))
+@example("skip", 900.0, 0.0, 0.0)
+@example("skip", 900.0, 60.0, 0.0)
 def test_what_is_in_time_always_runs(misfire: str, wall: float, grace: float, jitter: float) -> None:
     rule = Every(60, misfire=misfire, grace=grace, jitter=jitter)
     found = runs(rule, 0.0, wall)

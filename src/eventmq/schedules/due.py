@@ -158,9 +158,9 @@ def next_run(rule: Rule, schedule: str, anchor: float, last: float, wall: float)
     due = after(rule, anchor, last)
     if due is None or rule.misfire == "all" or in_time(rule, schedule, due, wall):
         return due
-    oldest = wall - rule.grace_s - rule.jitter_s
     if rule.misfire == "once":
         return _latest_misfire(rule, schedule, anchor, due, wall)
+    oldest = wall - rule.grace_s - rule.jitter_s - INSTANT_S  # what has only this instant left is in time
     coming = times(rule, anchor, max(last, oldest))
     return next((due for due in coming if in_time(rule, schedule, due, wall)), None)
 
