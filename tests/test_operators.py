@@ -259,9 +259,11 @@ def test_a_list_by_time_ends_where_all_others_are_older(world: World, monkeypatc
     world.enqueue(job("new2"))
     all_33 = 33 // limits.LIST_ROWS
     found, few = turns(since=since)
-    assert found == ["new2", "new1", "new0"] and few <= 4 < all_33, "a job without a row of its own takes a page here"
+    assert found == ["new2", "new1", "new0"]
+    assert few <= 4 < all_33, "a job without a row of its own takes a page here"
     found, few = turns(since=since, until=middle)
-    assert found == ["new1", "new0"] and few <= 4 < all_33
+    assert found == ["new1", "new0"]
+    assert few <= 4 < all_33
     assert turns(since=since, states=["dead"]) == ([], 1)
     assert len(turns(until=since)[0]) == 30
     ask(world, "REQUEUE", ids=["old07"])
