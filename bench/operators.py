@@ -54,6 +54,7 @@ def filled(path: str, dead: int, waiting: int) -> SqliteStore:
                 Ended(n, "dead", 2.0, 9e9, 1, 0, 0.1, "host-1", b"", FAILURE, "builtins.ValueError: no") for n in seqs
             )
             store.apply(Changes(ended=list(ends)))
+        store.upkeep()
         seq += BATCH
     store.close()
     return SqliteStore(path, "full")

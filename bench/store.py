@@ -61,11 +61,16 @@ def main() -> None:
         url = f"sqlite:///{Path(folder) / 'bench.db'}"
         store = open_store(url, options.durability)
         store.load()
+
+        def apply(changes: Changes) -> None:
+            store.apply(changes)
+            store.upkeep()
+
         count = options.jobs
         jobs, unknown = new_jobs(1, count), [job.id for job in new_jobs(count + 1, BATCH)]
-        measure("add", count, (lambda some=some: store.apply(Changes(added=some)) for some in batches(jobs)))
+        measure("add", count, (lambda some=some: apply(Changes(added=some)) for some in batches(jobs)))
         ends = [[ended(job) for job in some] for some in batches(jobs)]
-        measure("end", count, (lambda some=some: store.apply(Changes(ended=some)) for some in ends))
+        measure("end", count, (lambda some=some: apply(Changes(ended=some)) for some in ends))
         measure("find 500 unknown ids", 500 * BATCH, (lambda: store.find(unknown) for _ in range(500)))
         measure(
             "find 500 known ids", 200 * BATCH, (lambda: store.find([j.id for j in jobs[:BATCH]]) for _ in range(200))
@@ -75,11 +80,9 @@ def main() -> None:
             "forget", count, (lambda: store.forget(2e9, 2_000, 1 << 40, 1 << 40) for _ in range(count // 2_000 + 1))
         )
         one = iter(new_jobs(count + 1, 1_000))
-        measure("add one by one", 1_000, (lambda job=job: store.apply(Changes(added=[job])) for job in one))
+        measure("add one by one", 1_000, (lambda job=job: apply(Changes(added=[job])) for job in one))
         backlog = options.backlog
-        spill = (
-            lambda n=n: store.apply(Changes(spilled=new_jobs(n, BATCH))) for n in range(10**7, 10**7 + backlog, BATCH)
-        )
+        spill = (lambda n=n: apply(Changes(spilled=new_jobs(n, BATCH))) for n in range(10**7, 10**7 + backlog, BATCH))
         measure("spill (and make jobs)", backlog, spill)
         measure(
             "page of 1000, everywhere",
@@ -94,7 +97,7 @@ def main() -> None:
             Changes(added=new, ended=[ended(job) for job in old])
             for new, old in zip(flow + [[]] * LAG, [[]] * LAG + flow, strict=True)
         )
-        measure("add and end", count, (lambda each=each: store.apply(each) for each in turns))
+        measure("add and end", count, (lambda each=each: apply(each) for each in turns))
         print(", ".join(f"{what} {number:,}" for what, number in store.info().items() if isinstance(number, int)))
         store.close()
         begin = time.perf_counter()
