@@ -88,9 +88,9 @@ def alone(queues: Iterable[str] = ("default",)) -> Iterator[tuple[Alone, Path]]:
 
 
 def fill(made: Alone, many: int, **fields: Any) -> None:
-    """So many jobs more wait."""
+    """So many jobs more wait. It takes no time, for managers that said nothing for long would be given up."""
     for first in range(0, many, BATCH_JOBS):
-        made.turn(made.requests(jobs(min(BATCH_JOBS, many - first), **fields)))
+        made.turn(made.requests(jobs(min(BATCH_JOBS, many - first), **fields)), after_s=0.0)
 
 
 def rate(
@@ -102,6 +102,7 @@ def rate(
 ) -> float:
     """Jobs for each second of CPU, while as many are settled as come: the backlog stays as it is."""
     managers = list(made.router.pool.managers)
+    assert managers, "somebody must run the jobs"
     sends = made.turn([made.ready(batch, each) for each in managers if isinstance(each, bytes)])
     spent, settled = 0.0, -made.router.ledger.counts["succeeded"]
     for _ in range(0, through, batch):
