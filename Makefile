@@ -13,7 +13,7 @@
 #   make soak     processes that stand still for a minute, a Router told to end 200 times (some minutes)
 #   make fuzz     any bytes at codecs, store and settings, and N=1000000 broken messages at a real Router
 #   make screenshots   the dashboard's pages, light and dark, into docs/screenshots
-#   make load     a million waiting jobs, fifty managers on busy cores, one long job among 2,000 short ones
+#   make load     a million waiting jobs, fifty managers on busy cores, one long job among 10,000 short ones
 #   make vendor   fetch what the dashboard ships of others' again, and check it (needs npm)
 #   make format   put the code in form
 #   make clean    remove what these made

@@ -66,7 +66,13 @@ class Report(NamedTuple):
 
 
 class World:
-    """Everything there is."""
+    """Everything there is.
+
+    Attributes:
+        judge: Who watches the Router's turns.
+    """
+
+    judge: type[Witness] = Witness
 
     def __init__(self, options: Options, trace: Trace, sqlite_path: str) -> None:
         self.options = options
@@ -75,7 +81,7 @@ class World:
         self.struck: Counter[str] = Counter()
         self.truth = Truth(self.timeline)
         self.disk = Disk(self.rng("disk"), sqlite_path if options.sqlite else "")
-        self.witness = Witness(self.timeline, self.disk, self.truth)
+        self.witness = self.judge(self.timeline, self.disk, self.truth)
         self.network = Network(
             self.timeline, self.rng("network"), options.latency_s, options.jitter_s, options.high_water
         )
