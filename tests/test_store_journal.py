@@ -543,6 +543,18 @@ def test_damage_to_the_archive_is_seen_when_it_is_listed(reopen: Open, monkeypat
         listed(store)
 
 
+@pytest.mark.parametrize("column", ["seq_last", "count"])
+def test_a_number_of_the_archive_that_is_none_is_damage(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    monkeypatch.setattr(database, "CHECK_BYTES_MAX", 0)
+    store = reopen()
+    archived(store)
+    store._db.execute(f"UPDATE archive SET {column} = 'none' WHERE n = 1")
+    with pytest.raises(StoreError, match="is damaged"):
+        reopen()
+
+
 def test_few_rows_of_the_archive_are_forgotten_at_once(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them may have a single job."""
     monkeypatch.setattr(archive, "BLOCK_SEQS", 1)

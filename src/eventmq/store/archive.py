@@ -70,7 +70,9 @@ class Archive:
         """Counts. Returns the largest seq."""
         self.ids.load()
         self.count, last = self._db.execute(COUNT).fetchone()
-        return int(last)
+        if not isinstance(self.count, int) or not isinstance(last, int):
+            raise sums.Damaged("the archive's numbers are not what was written")
+        return last
 
     # ---- writing ---------------------------------------------------------------------------------------
 
